@@ -1,0 +1,99 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * The container of every object (FORMAT.md, "Objects"):
+ *
+ *   plain      skippable frame with the label, then an lz4 or zstd frame
+ *   encrypted  age file whose header has the label as a stanza "walstream", payload: the frame
+ *
+ * The label is one line: format version, key of the object, plain size, SHA-256 of the plain bytes
+ * and (encrypted) key ids. It can be read without a key, so that a host which can only add is able to tell
+ * "same bytes" from "other bytes".
+ */
+#ifndef WALSTREAM_OBJECT_H
+#define WALSTREAM_OBJECT_H
+
+#include "crypto/age.h"
+#include "repo/layout.h"
+#include "store/store.h"
+#include "stream/chunk.h"
+#include "stream/codec.h"
+
+#define SHA256_BYTES 32
+#define OBJECT_LABEL_MAX 768
+#define OBJECT_PEEK_BYTES 4096
+
+/* How objects are written. Borrowed by writers. */
+typedef struct ObjectFormat
+{
+    CodecSpec codec;
+    const AgeRecipients *recipients; /* NULL: not encrypted */
+} ObjectFormat;
+
+typedef struct ObjectLabel
+{
+    char key[LAYOUT_KEY_MAX];
+    uint64_t plain_bytes;
+    uint8_t sha256[SHA256_BYTES];
+    char key_ids[256]; /* "" when not encrypted */
+    bool encrypted;
+} ObjectLabel;
+
+/* ---- writing ---- */
+typedef struct ObjectWriter ObjectWriter;
+
+/*
+ * key becomes part of the label. plain_bytes_hint sizes the codec. out is borrowed, empty, and holds
+ * the finished object after object_writer_finish.
+ */
+MUST_CHECK int object_writer_new(
+    const ObjectFormat *format, const char *key, uint64_t plain_bytes_hint, ChunkBuf *out,
+    ObjectWriter **writer, Error *err);
+MUST_CHECK int object_writer_write(ObjectWriter *w, const void *data, size_t len, Error *err);
+MUST_CHECK int object_writer_finish(ObjectWriter *w, ObjectLabel *label, Error *err);
+void object_writer_free(ObjectWriter *w);
+DEFINE_AUTO(ObjectWriter, object_writer_free);
+
+/* What object_put_new answers beside success. */
+typedef enum ObjectPutResult
+{
+    OBJECT_CREATED,
+    OBJECT_SAME /* it was there already, with the same plain bytes */
+} ObjectPutResult;
+
+/*
+ * Creates the object; when the key is taken, compares plain digest and size. CONFLICT if they differ,
+ * naming both digests.
+ */
+MUST_CHECK int object_put(
+    Store *store, const ObjectLabel *label, const ChunkBuf *body, const Deadline *dl,
+    ObjectPutResult *result, Error *err);
+
+/* Encodes a small object from memory and puts it. */
+MUST_CHECK int object_put_bytes(
+    Store *store, const ObjectFormat *format, const char *key, const void *data, size_t len,
+    const Deadline *dl, ObjectPutResult *result, Error *err);
+
+/* ---- reading ---- */
+/* The label by a range read, without a key. NOT_FOUND; CORRUPT if it names another key. */
+MUST_CHECK int object_peek(
+    Store *store, const char *key, const Deadline *dl, ObjectLabel *label, Error *err);
+
+/*
+ * Sends the plain bytes through sink and finishes it, after size and SHA-256 were found right.
+ * (Bytes reach sink before that: a sink must make nothing visible before its finish.)
+ * max_plain_bytes bounds the expansion. sink is borrowed; not finished when this fails.
+ *
+ * ids      NULL or empty when there are none; DENIED then for an encrypted object
+ * label    may be NULL
+ */
+MUST_CHECK int object_get(
+    Store *store, const char *key, const AgeIdentities *ids, uint64_t max_plain_bytes, Stage *sink,
+    const Deadline *dl, ObjectLabel *label, Error *err);
+
+/* A small one into memory, NUL-terminated; *out is the caller's (free). */
+MUST_CHECK int object_get_bytes(
+    Store *store, const char *key, const AgeIdentities *ids, size_t max_plain_bytes, char **out,
+    size_t *len, const Deadline *dl, Error *err);
+
+#endif

@@ -1,0 +1,202 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * Where objects live. A Store is a vtable; retry, rate limits, counting and fault injection are
+ * stores that wrap a store. Objects are created once and never overwritten.
+ *
+ * Keys are relative paths of [A-Za-z0-9._-] and '/', no empty, "." or ".." component, at most
+ * STORE_KEY_MAX bytes. All calls take a Deadline and return when it passes.
+ *
+ * Errors   the driver, which knows its protocol, chooses the kind: NOT_FOUND only when the store said
+ *          so with certainty (a 403 is DENIED: it may hide an existing key), TRANSIENT when a retry may
+ *          help, TIMEOUT and CANCELED for the deadline, DENIED for credentials, IO otherwise.
+ * Threads  every call is safe from any thread; concurrent calls use separate connections.
+ */
+#ifndef WALSTREAM_STORE_H
+#define WALSTREAM_STORE_H
+
+#include <sys/uio.h>
+
+#include "common/clock.h"
+#include "stream/stage.h"
+
+#define STORE_KEY_MAX 512
+
+typedef struct Store Store;
+
+typedef struct ByteRange
+{
+    uint64_t offset;
+    uint64_t len; /* 0: to the end of the object */
+} ByteRange;
+
+/* The bytes of an object to create, in memory. Borrowed for the call. */
+typedef struct StoreBody
+{
+    const struct iovec *iov;
+    size_t iov_count;
+    uint64_t bytes; /* sum of the parts */
+} StoreBody;
+
+typedef struct StoreStat
+{
+    uint64_t bytes;
+    int64_t modified_us; /* wall clock of the store, since 1970; 0 if it does not tell */
+} StoreStat;
+
+typedef struct StoreEntry
+{
+    const char *key; /* borrowed for the callback; a common prefix ends in '/' */
+    uint64_t bytes;  /* 0 for a common prefix */
+    int64_t modified_us;
+    bool is_prefix;
+} StoreEntry;
+
+/* Return 0 to go on, -1 with err set to stop with that error, 1 to stop with success. */
+typedef int (*StoreListFn)(void *ctx, const StoreEntry *entry, Error *err);
+
+typedef struct StoreListOptions
+{
+    const char *prefix;      /* "" for everything; need not end at a '/' */
+    const char *start_after; /* NULL, or only keys (and prefixes) greater than this, in byte order */
+    bool by_folder;          /* what has a '/' beyond the prefix is told once, as a common prefix */
+    uint32_t page_keys;      /* most keys asked for at once; 0: the store's own limit */
+} StoreListOptions;
+
+/* What became of each key of store_remove. */
+typedef struct StoreRemoved
+{
+    const char *key; /* the caller's */
+    Error err;       /* kind NONE: it is gone (or never was) */
+} StoreRemoved;
+
+typedef struct StoreCaps
+{
+    const char *scheme;      /* "file", "s3", "memory" */
+    bool conditional_create; /* put never replaces, even against a concurrent writer */
+    uint64_t max_put_bytes;
+    uint32_t max_remove_keys; /* at once */
+} StoreCaps;
+
+typedef struct StoreOps
+{
+    int (*put)(
+        Store *st, const char *key, const StoreBody *body, const Deadline *dl, Error *err);
+    int (*get)(
+        Store *st, const char *key, ByteRange range, Stage *sink, const Deadline *dl, Error *err);
+    int (*stat)(Store *st, const char *key, const Deadline *dl, StoreStat *out, Error *err);
+    int (*list)(
+        Store *st, const StoreListOptions *options, StoreListFn fn, void *ctx, const Deadline *dl,
+        Error *err);
+    int (*remove)(Store *st, StoreRemoved *keys, size_t count, const Deadline *dl, Error *err);
+    void (*destroy)(Store *st); /* frees itself and what it wraps */
+} StoreOps;
+
+struct Store
+{
+    const StoreOps *ops;
+    StoreCaps caps;
+    char *url; /* for messages: no query, no credentials; owned */
+};
+
+/*
+ * Create the object: all of body under key, durable when this returns 0.
+ *
+ * Errors   EXISTS if the key is taken, and nothing was changed. After TRANSIENT or TIMEOUT the object
+ *          may or may not have come into being; a repeated put then answers EXISTS, which the caller
+ *          settles by comparing digests.
+ */
+MUST_CHECK int
+store_put(Store *st, const char *key, const StoreBody *body, const Deadline *dl, Error *err);
+
+/*
+ * Send the bytes of range through sink, in order. sink is borrowed: written to, neither finished
+ * nor freed. A range that begins at or behind the end of the object gives no bytes and no error.
+ *
+ * Errors   NOT_FOUND; CORRUPT if the connection ended short of what the store promised;
+ *          what sink returns. After an error some bytes may have been written to sink.
+ */
+MUST_CHECK int store_get(
+    Store *st, const char *key, ByteRange range, Stage *sink, const Deadline *dl, Error *err);
+
+MUST_CHECK int
+store_stat(Store *st, const char *key, const Deadline *dl, StoreStat *out, Error *err);
+
+/* Entries in byte order of their keys. An empty answer is success. */
+MUST_CHECK int store_list(
+    Store *st, const StoreListOptions *options, StoreListFn fn, void *ctx, const Deadline *dl,
+    Error *err);
+
+/*
+ * Remove any number of keys (split into caps.max_remove_keys here). 0 when every key was answered
+ * for, with each key's own result in keys[i].err; -1 when the request itself failed.
+ */
+MUST_CHECK int
+store_remove(Store *st, StoreRemoved *keys, size_t count, const Deadline *dl, Error *err);
+
+void store_free(Store *st); /* NULL is fine */
+DEFINE_AUTO(Store, store_free);
+
+/* Whether key has the allowed form; drivers may assert it, names from outside are checked first. */
+bool store_key_valid(const char *key);
+
+/* Fits a prefix in front of every key ("" or ending in '/'); takes ownership of inner. */
+MUST_CHECK int store_prefix_new(Store *inner, const char *prefix, Store **out, Error *err);
+
+/* ---- file:// ---- */
+/*
+ * root is an absolute path; created when missing and create is set, else NOT_FOUND.
+ * put: "<dir>/.tmp.<host>.<pid>.<n>", write, fsync, link to the name (fails if taken, on NFS too),
+ * unlink the temporary name, fsync the directory. A crash leaves at most a temporary name, which
+ * list hides and store_file_sweep removes.
+ */
+MUST_CHECK int store_file_new(const char *root, bool create, Store **out, Error *err);
+
+/* Removes temporary files older than age_s; *removed counts them. */
+MUST_CHECK int store_file_sweep(Store *st, int64_t age_s, uint64_t *removed, Error *err);
+
+/* ---- memory, for unit tests ---- */
+MUST_CHECK int store_memory_new(Store **out, Error *err);
+
+/* ---- wrapping stores; each takes ownership of inner ---- */
+typedef struct StoreRetryOptions
+{
+    int64_t first_delay_ms; /* doubled each time, with full jitter */
+    int64_t max_delay_ms;
+    int64_t try_timeout_ms; /* bound of one try within the caller's deadline */
+} StoreRetryOptions;
+
+/*
+ * Repeats TRANSIENT (and a try's own TIMEOUT) until the caller's deadline; the last cause is in the
+ * message then. A get is repeated from the byte it had reached, never sending a byte twice. A put that
+ * answers EXISTS after a try whose outcome was unknown stays EXISTS.
+ */
+MUST_CHECK int
+store_retry_new(Store *inner, const StoreRetryOptions *options, Store **out, Error *err);
+
+/* Counts calls, bytes and failures by kind of call. */
+typedef struct StoreCounters
+{
+    uint64_t puts, gets, stats, lists, removes; /* calls */
+    uint64_t put_bytes, get_bytes;
+    uint64_t failures; /* answers other than success, NOT_FOUND and EXISTS */
+} StoreCounters;
+MUST_CHECK int store_count_new(Store *inner, Store **out, Error *err);
+StoreCounters store_count_read(const Store *st); /* of a store made by store_count_new */
+
+/*
+ * Fails the n-th call (1-based, counted over all kinds of call) with the given kind; for tests.
+ * after: the inner call is made first and its success is then hidden, as a lost answer would.
+ */
+typedef struct StoreFaultPlan
+{
+    uint64_t fail_at;
+    ErrorKind kind;
+    bool after;
+    bool keep_failing; /* from the n-th call on */
+} StoreFaultPlan;
+MUST_CHECK int
+store_fault_new(Store *inner, const StoreFaultPlan *plan, Store **out, Error *err);
+uint64_t store_fault_calls(const Store *st); /* made so far */
+
+#endif
