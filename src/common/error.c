@@ -43,6 +43,7 @@ error_kind_name(ErrorKind kind)
     return "unknown";
 }
 
+PRINTF_LIKE(4, 0)
 static int
 error_fill(Error *err, ErrorKind kind, int sys_errno, const char *fmt, va_list ap)
 {
@@ -84,12 +85,17 @@ error_sys(Error *err, const char *fmt, ...)
     (void) error_fill(err, kind, saved, fmt, ap);
     va_end(ap);
 
-    char reason[128];
+    char buf[128];
+    /* the GNU variant returns the text, which need not be in the buffer */
+    const char *reason = strerror_r(saved, buf, sizeof buf);
+    size_t reason_len = strnlen(reason, sizeof buf);
     size_t len = strlen(err->msg);
 
-    /* the GNU variant returns the text, which need not be in the buffer */
-    (void) snprintf(err->msg + len, sizeof err->msg - len, ": %s",
-                    strerror_r(saved, reason, sizeof reason));
+    /* a message that fills the room gives way to the cause */
+    len = MIN(len, sizeof err->msg - 1 - 2 - reason_len);
+    memcpy(err->msg + len, ": ", 2);
+    memcpy(err->msg + len + 2, reason, reason_len);
+    err->msg[len + 2 + reason_len] = '\0';
     return -1;
 }
 
