@@ -57,7 +57,8 @@ typedef struct LayoutEntry
 {
     LayoutKind kind;
     TimelineId tli;
-    WalExtent extent; /* SEGMENT, PART, PIECE */
+    WalExtent extent; /* SEGMENT, PART, PIECE; BACKUP_FILE and PARTIAL: segment, no range */
+    WalFileName name; /* all but GAP; of a PART or PIECE, that of its segment */
     Lsn gap_start, gap_end;
 } LayoutEntry;
 
