@@ -6,7 +6,9 @@
  *
  * An INI file: --config FILE, else $WALSTREAM_CONFIG, else /etc/walstream/walstream.conf. The command
  * line's --section.key=value beats the file. Unknown sections and keys are errors with file and line.
- * ';' and '#' begin a comment at the start of a line, or after a blank.
+ * ';' and '#' begin a comment at the start of a line, or after a blank. Of the repeatable key
+ * (recipient) every line counts, and the command line's replace the file's; another key given twice
+ * in the file is an error, on the command line the last one counts.
  *
  * This file is linked into the statically linked fast paths: libc and inih only.
  */
@@ -32,7 +34,7 @@ typedef struct Config
         const char *region;
         bool path_style;
         const char *ca_file;
-        const char *credentials;
+        const char *credentials; /* "auto" */
     } repository;
     struct
     {
@@ -112,10 +114,14 @@ typedef struct ConfigOption
     size_t offset;            /* of the field in Config */
     bool reloadable;          /* walstream takes a change on SIGHUP */
     const char *help;         /* one sentence */
+    const char *choices;      /* of text: the only values, separated by blanks; NULL: any */
 } ConfigOption;
 
 extern const ConfigOption config_options[];
 extern const size_t config_option_count;
+
+/* A number of the option's type with its unit, "24MiB", "1h"; 32 bytes are enough. Returns buf. */
+char *config_format_number(ConfigType type, int64_t value, char *buf, size_t len);
 
 /* The effective value as text (a list: its i-th), and where it comes from: "default", "FILE line N",
  * "command line". Both borrowed from cfg. NULL value behind the end of a list. */

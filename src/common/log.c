@@ -65,6 +65,34 @@ log_level_name(LogLevel level)
     return "LOG";
 }
 
+bool
+log_parse_level(const char *text, LogLevel *out)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++)
+    {
+        if (strcmp(text, names[i]) == 0)
+        {
+            *out = (LogLevel) i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+log_parse_format(const char *text, LogFormat *out)
+{
+    if (strcmp(text, "text") == 0)
+        *out = LOG_FORMAT_TEXT;
+    else if (strcmp(text, "json") == 0)
+        *out = LOG_FORMAT_JSON;
+    else
+        return false;
+    return true;
+}
+
 /* Both appenders leave room for the NUL; what would not fit is cut off. */
 static void
 log_put(LogEvent *ev, const char *text, size_t len)

@@ -30,6 +30,10 @@ typedef enum LogFormat
 void log_open(const char *program, LogLevel least, LogFormat format);
 void log_set_level(LogLevel least);
 
+/* "debug", "info", "warning", "error"; "text", "json". False, *out alone, on anything else. */
+MUST_CHECK bool log_parse_level(const char *text, LogLevel *out);
+MUST_CHECK bool log_parse_format(const char *text, LogFormat *out);
+
 void log_write(LogLevel level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Message from err, with its hint as a HINT: line. */
