@@ -1,0 +1,1 @@
+$(eval $(call program,walctl,$(wildcard src/walctl/*.c)))

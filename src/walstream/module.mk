@@ -1,0 +1,1 @@
+$(eval $(call program,walstream,$(wildcard src/walstream/*.c)))
