@@ -53,6 +53,7 @@ void stage_free(Stage *st);
 DEFINE_AUTO(Stage, stage_free);
 
 /* ---- stages that belong to no codec ---- */
+/* As everywhere: a constructor that fails leaves next with the caller. */
 
 /* SHA-256 and byte count of what passes; next may be NULL (then it is a sink). */
 MUST_CHECK int stage_digest_new(Stage *next, Stage **out, Error *err);
@@ -60,14 +61,15 @@ MUST_CHECK int stage_digest_new(Stage *next, Stage **out, Error *err);
 const uint8_t *stage_digest_sha256(const Stage *st);
 
 /*
- * Lets exactly [skip, skip + len) of what passes through to next; len UINT64_MAX: to the end.
+ * Lets exactly [skip, skip + len) of what passes through to next, and fails with CORRUPT at finish
+ * when less than that came; len UINT64_MAX: to the end, wherever that is.
  */
 MUST_CHECK int stage_slice_new(uint64_t skip, uint64_t len, Stage *next, Stage **out, Error *err);
 
 /* Sinks. The descriptor is borrowed; finish syncs nothing. "what" is copied for messages. */
 MUST_CHECK int stage_fd_sink_new(int fd, const char *what, Stage **out, Error *err);
 
-/* Into caller's memory; CORRUPT if more than cap arrives. *len is updated on each write. */
+/* Into caller's memory; CORRUPT if more than cap arrives. *len is set to 0, then follows each write. */
 MUST_CHECK int stage_memory_sink_new(void *buf, size_t cap, size_t *len, Stage **out, Error *err);
 
 #endif

@@ -1,0 +1,261 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * The small stages that belong to no codec: digest, slice and the sinks; see stage.h.
+ */
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fs.h"
+#include "stream/stage.h"
+
+/* ---- digest ---- */
+
+typedef struct StageDigest
+{
+    Stage stage;
+    EVP_MD_CTX *ctx;
+    uint8_t sha256[32];
+} StageDigest;
+
+static int
+stage_digest_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    StageDigest *d = (StageDigest *) st;
+
+    if (EVP_DigestUpdate(d->ctx, buf, len) != 1)
+        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
+    return st->next != NULL ? stage_write(st->next, buf, len, err) : 0;
+}
+
+static int
+stage_digest_finish(Stage *st, Error *err)
+{
+    StageDigest *d = (StageDigest *) st;
+
+    if (EVP_DigestFinal_ex(d->ctx, d->sha256, NULL) != 1)
+        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
+    return 0;
+}
+
+static void
+stage_digest_destroy(Stage *st)
+{
+    StageDigest *d = (StageDigest *) st;
+
+    EVP_MD_CTX_free(d->ctx);
+    free(d);
+}
+
+static const StageOps stage_digest_ops = {
+    .name = "digest",
+    .write = stage_digest_write,
+    .finish = stage_digest_finish,
+    .destroy = stage_digest_destroy,
+};
+
+int
+stage_digest_new(Stage *next, Stage **out, Error *err)
+{
+    StageDigest *d = calloc(1, sizeof *d);
+
+    if (d == NULL)
+        return error_nomem(err);
+    d->ctx = EVP_MD_CTX_new();
+    if (d->ctx == NULL || EVP_DigestInit_ex(d->ctx, EVP_sha256(), NULL) != 1)
+    {
+        stage_digest_destroy(&d->stage);
+        return error_set(err, ERROR_IO, "could not set up SHA-256: OpenSSL failed");
+    }
+    stage_init(&d->stage, &stage_digest_ops, next);
+    *out = &d->stage;
+    return 0;
+}
+
+const uint8_t *
+stage_digest_sha256(const Stage *st)
+{
+    assert(st->ops == &stage_digest_ops && st->state == STAGE_FINISHED);
+    return ((const StageDigest *) st)->sha256;
+}
+
+/* ---- slice ---- */
+
+typedef struct StageSlice
+{
+    Stage stage;
+    uint64_t skip; /* bytes still to drop */
+    uint64_t left; /* bytes still to let through; UINT64_MAX: all */
+    uint64_t wanted;
+} StageSlice;
+
+static int
+stage_slice_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    StageSlice *s = (StageSlice *) st;
+    const uint8_t *from = buf;
+
+    if (s->skip > 0)
+    {
+        size_t n = (size_t) MIN(s->skip, (uint64_t) len);
+
+        s->skip -= n;
+        from += n;
+        len -= n;
+    }
+    if (s->left != UINT64_MAX)
+    {
+        len = (size_t) MIN(s->left, (uint64_t) len);
+        s->left -= len;
+    }
+    return stage_write(st->next, from, len, err);
+}
+
+static int
+stage_slice_finish(Stage *st, Error *err)
+{
+    const StageSlice *s = (const StageSlice *) st;
+
+    if (s->left != UINT64_MAX && s->left > 0)
+        return error_set(
+            err, ERROR_CORRUPT, "data ends %llu bytes before the end of the %llu bytes wanted",
+            (unsigned long long) s->left, (unsigned long long) s->wanted);
+    return 0;
+}
+
+static void
+stage_slice_destroy(Stage *st)
+{
+    free(st);
+}
+
+static const StageOps stage_slice_ops = {
+    .name = "slice",
+    .write = stage_slice_write,
+    .finish = stage_slice_finish,
+    .destroy = stage_slice_destroy,
+};
+
+int
+stage_slice_new(uint64_t skip, uint64_t len, Stage *next, Stage **out, Error *err)
+{
+    StageSlice *s = malloc(sizeof *s);
+
+    if (s == NULL)
+        return error_nomem(err);
+    stage_init(&s->stage, &stage_slice_ops, next);
+    s->skip = skip;
+    s->left = len;
+    s->wanted = len;
+    *out = &s->stage;
+    return 0;
+}
+
+/* ---- sink: file descriptor ---- */
+
+typedef struct StageFdSink
+{
+    Stage stage;
+    int fd;
+    char what[]; /* for messages */
+} StageFdSink;
+
+static int
+stage_fd_sink_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    StageFdSink *s = (StageFdSink *) st;
+
+    return fs_write_all(s->fd, buf, len, s->what, err);
+}
+
+static int
+stage_fd_sink_finish(Stage *st UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+static void
+stage_fd_sink_destroy(Stage *st)
+{
+    free(st);
+}
+
+static const StageOps stage_fd_sink_ops = {
+    .name = "file",
+    .write = stage_fd_sink_write,
+    .finish = stage_fd_sink_finish,
+    .destroy = stage_fd_sink_destroy,
+};
+
+int
+stage_fd_sink_new(int fd, const char *what, Stage **out, Error *err)
+{
+    size_t what_bytes = strlen(what) + 1;
+    StageFdSink *s = malloc(sizeof *s + what_bytes);
+
+    if (s == NULL)
+        return error_nomem(err);
+    stage_init(&s->stage, &stage_fd_sink_ops, NULL);
+    s->fd = fd;
+    memcpy(s->what, what, what_bytes);
+    *out = &s->stage;
+    return 0;
+}
+
+/* ---- sink: memory ---- */
+
+typedef struct StageMemorySink
+{
+    Stage stage;
+    uint8_t *buf;
+    size_t cap;
+    size_t *len;
+} StageMemorySink;
+
+static int
+stage_memory_sink_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    StageMemorySink *s = (StageMemorySink *) st;
+
+    if (len > s->cap - *s->len)
+        return error_set(err, ERROR_CORRUPT, "more than the %zu bytes expected", s->cap);
+    memcpy(s->buf + *s->len, buf, len);
+    *s->len += len;
+    return 0;
+}
+
+static int
+stage_memory_sink_finish(Stage *st UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+static void
+stage_memory_sink_destroy(Stage *st)
+{
+    free(st);
+}
+
+static const StageOps stage_memory_sink_ops = {
+    .name = "memory",
+    .write = stage_memory_sink_write,
+    .finish = stage_memory_sink_finish,
+    .destroy = stage_memory_sink_destroy,
+};
+
+int
+stage_memory_sink_new(void *buf, size_t cap, size_t *len, Stage **out, Error *err)
+{
+    StageMemorySink *s = malloc(sizeof *s);
+
+    if (s == NULL)
+        return error_nomem(err);
+    stage_init(&s->stage, &stage_memory_sink_ops, NULL);
+    s->buf = buf;
+    s->cap = cap;
+    s->len = len;
+    *len = 0;
+    *out = &s->stage;
+    return 0;
+}
