@@ -189,9 +189,11 @@ coverage:
 ## lint          clang-tidy, cppcheck, gcc -fanalyzer, scan-build, banned functions, format; gcc and clang
 ALL_C := $(sort $(wildcard src/*/*.c) $(UNIT_SRC) $(wildcard tests/fuzz/*.c) $(wildcard tests/fault/*.c))
 ALL_H := $(sort $(wildcard src/*/*.h) $(wildcard tests/unit/*.h) $(wildcard tests/fuzz/*.h))
-LINT_FLAGS := -std=c11 $(OUR_CPPFLAGS) -Itests/unit
+# __FILE__: a text that needs no quotes on its way through shells
+LINT_FLAGS := -std=c11 -D_GNU_SOURCE -DWALSTREAM_VERSION=__FILE__ -DWALSTREAM_LIBEXECDIR=__FILE__ \
+              -Isrc -Iinclude -Itests/unit $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 lint:
-	$(Q)tests/lint.sh "$(MAKE)" '$(LINT_FLAGS)' $(ALL_C) $(ALL_H)
+	$(Q)tests/lint.sh "$(MAKE)" "$(LINT_FLAGS)" $(ALL_C) $(ALL_H)
 
 ## format        clang-format all sources in place
 format:

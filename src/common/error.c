@@ -3,6 +3,7 @@
  *
  * Errors as values; see error.h.
  */
+#define WALSTREAM_ERROR_C
 #include "common/error.h"
 
 #include <errno.h>
