@@ -1,0 +1,98 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * CRC-32C: eight tables, eight bytes a step ("slicing by 8"), or SSE 4.2 found at run time.
+ */
+#include "common/crc32c.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/compiler.h"
+
+#define CRC32C_POLYNOMIAL 0x82F63B78u /* reflected */
+
+static uint32_t crc32c_tables[8][256];
+static pthread_once_t crc32c_tables_once = PTHREAD_ONCE_INIT;
+
+/* crc32c_tables[k][b]: what byte b does to the CRC when k more bytes follow it in the step. */
+static void
+crc32c_make_tables(void)
+{
+    for (uint32_t b = 0; b < 256; b++)
+    {
+        uint32_t crc = b;
+
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc & 1) != 0 ? crc >> 1 ^ CRC32C_POLYNOMIAL : crc >> 1;
+        crc32c_tables[0][b] = crc;
+    }
+    for (size_t k = 1; k < 8; k++)
+        for (size_t b = 0; b < 256; b++)
+        {
+            uint32_t before = crc32c_tables[k - 1][b];
+
+            crc32c_tables[k][b] = before >> 8 ^ crc32c_tables[0][before & 0xFF];
+        }
+}
+
+uint32_t
+crc32c_portable(uint32_t crc, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+
+    (void) pthread_once(&crc32c_tables_once, crc32c_make_tables);
+    crc = ~crc;
+    for (; len >= 8; p += 8, len -= 8)
+    {
+        uint32_t low = get_u32le(p) ^ crc;
+        uint32_t high = get_u32le(p + 4);
+
+        crc = crc32c_tables[7][low & 0xFF] ^ crc32c_tables[6][low >> 8 & 0xFF] ^
+              crc32c_tables[5][low >> 16 & 0xFF] ^ crc32c_tables[4][low >> 24] ^
+              crc32c_tables[3][high & 0xFF] ^ crc32c_tables[2][high >> 8 & 0xFF] ^
+              crc32c_tables[1][high >> 16 & 0xFF] ^ crc32c_tables[0][high >> 24];
+    }
+    for (; len > 0; p++, len--)
+        crc = crc >> 8 ^ crc32c_tables[0][(crc ^ *p) & 0xFF];
+    return ~crc;
+}
+
+#if defined(__x86_64__)
+
+#include <nmmintrin.h>
+
+__attribute__((target("sse4.2"))) static uint32_t
+crc32c_sse42(uint32_t crc, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    uint64_t state = ~crc;
+
+    for (; len >= 8; p += 8, len -= 8)
+        state = _mm_crc32_u64(state, get_u64le(p));
+
+    uint32_t last = (uint32_t) state;
+
+    for (; len > 0; p++, len--)
+        last = _mm_crc32_u8(last, *p);
+    return ~last;
+}
+
+uint32_t
+crc32c(uint32_t crc, const void *data, size_t len)
+{
+    if (__builtin_cpu_supports("sse4.2"))
+        return crc32c_sse42(crc, data, len);
+    return crc32c_portable(crc, data, len);
+}
+
+#else
+
+uint32_t
+crc32c(uint32_t crc, const void *data, size_t len)
+{
+    return crc32c_portable(crc, data, len);
+}
+
+#endif
