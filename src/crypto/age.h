@@ -17,6 +17,8 @@
 #define AGE_NONCE_BYTES 16
 #define AGE_OWN_ARGS_MAX 768
 #define AGE_HEADER_MAX 65536
+#define AGE_RECIPIENTS_MAX 16
+#define AGE_IDENTITIES_MAX 64
 #define AGE_KEY_ID_BYTES 8 /* first bytes of SHA-256 of the 32-byte recipient key; hex in text */
 
 /* ---- whom to encrypt to ---- */
@@ -25,9 +27,14 @@ typedef struct AgeRecipients AgeRecipients;
 MUST_CHECK int age_recipients_new(AgeRecipients **out, Error *err);
 void age_recipients_free(AgeRecipients *r);
 DEFINE_AUTO(AgeRecipients, age_recipients_free);
-/* "age1..."; USAGE if it is not one (a secret key gets its own message, which does not quote it). */
+/* "age1..."; USAGE if it is not one (no message quotes it: it might be a secret key in the wrong
+ * place). A recipient that is there already is not added again. */
 MUST_CHECK int age_recipients_add(AgeRecipients *r, const char *text, Error *err);
-/* A passphrase must be the only recipient; log2_n 10..22, 18 as age itself. */
+/*
+ * A passphrase must be the only recipient; log2_n 10..22, 18 as age itself. Such a file cannot have
+ * our stanza (age allows no other stanza beside scrypt), and each file costs a scrypt run of its
+ * own: this is for identity files, not for objects of a repository.
+ */
 MUST_CHECK int
 age_recipients_set_passphrase(AgeRecipients *r, const char *passphrase, int log2_n, Error *err);
 size_t age_recipients_count(const AgeRecipients *r);
@@ -45,8 +52,13 @@ MUST_CHECK int age_identities_add(AgeIdentities *ids, const char *text, Error *e
 MUST_CHECK int
 age_identities_set_passphrase(AgeIdentities *ids, const char *passphrase, Error *err);
 /* A file as age-keygen writes it: comments, blank lines, one key a line; refused if group or others
- * can read it (DENIED, with a hint). */
+ * have access to it (DENIED, with a hint). USAGE if it is an age file itself, has a line that is no
+ * secret key, or has no key. */
 MUST_CHECK int age_identities_load(AgeIdentities *ids, const char *path, Error *err);
+/* The same, and the file may also be protected by a passphrase, as `age -p` does it, armored or
+ * not. DENIED if the passphrase is wrong. */
+MUST_CHECK int age_identities_load_protected(
+    AgeIdentities *ids, const char *path, const char *passphrase, Error *err);
 size_t age_identities_count(const AgeIdentities *ids);
 /* The recipient of the i-th X25519 identity as "age1...", 63 bytes with NUL. */
 MUST_CHECK int
@@ -61,7 +73,8 @@ MUST_CHECK int age_keygen(char recipient[64], char identity[80], Error *err);
 /*
  * The header can only be written when the plain digest is known, that is last, but it stands first:
  * so its length is known beforehand, the caller leaves room and fills it in. own_args are the
- * arguments of our stanza ("1 name size digest ..."), whose length must not change; NULL: no stanza.
+ * arguments of our stanza ("1 name size digest ..."), printable ASCII with single blanks, whose
+ * length must not change; NULL: no stanza. USAGE for a stanza beside a passphrase.
  */
 typedef struct AgeEncryption AgeEncryption;
 
@@ -69,21 +82,23 @@ typedef struct AgeEncryption AgeEncryption;
 MUST_CHECK int age_encryption_begin(const AgeRecipients *r, AgeEncryption **out, Error *err);
 void age_encryption_free(AgeEncryption *e);
 DEFINE_AUTO(AgeEncryption, age_encryption_free);
+/* own_args_len 0: no stanza. */
 size_t age_encryption_header_bytes(const AgeEncryption *e, size_t own_args_len);
 /* Exactly age_encryption_header_bytes(e, strlen(own_args)) bytes into out. Our stanza is first. */
 MUST_CHECK int age_encryption_header(
     const AgeEncryption *e, const char *own_args, uint8_t *out, size_t len, Error *err);
-/* The payload: nonce and chunks. e is borrowed until the stage is freed. */
-MUST_CHECK int
-age_encryptor_new(const AgeEncryption *e, Stage *next, Stage **out, Error *err);
+/* The payload: nonce and chunks. e is borrowed until the stage is freed; next becomes the stage's
+ * on success only. */
+MUST_CHECK int age_encryptor_new(const AgeEncryption *e, Stage *next, Stage **out, Error *err);
 
 /* ---- decrypting ---- */
 /*
- * Takes a whole age file, header first (armored ones too), and passes the plain bytes on, each chunk
- * only after it was authenticated. CORRUPT for a damaged file, wrong MAC, truncation, trailing
- * bytes; DENIED if no identity fits (hint names the key ids the object was written for).
- * ids is borrowed. own_args, if not NULL, gets the arguments of our stanza once the header is
- * authenticated ("" if there is none).
+ * Takes a whole age file, header first (armored ones too), and passes the plain bytes on, each
+ * chunk only after it was authenticated. CORRUPT for a damaged file, wrong MAC, truncation,
+ * trailing bytes; DENIED if no identity fits (hint names the key ids the object was written for).
+ * ids is borrowed; next becomes the stage's on success only. own_args, if not NULL, gets the
+ * arguments of our stanza once the header is authenticated ("" if there is none). It must stay
+ * until the stage is freed.
  */
 MUST_CHECK int age_decryptor_new(
     const AgeIdentities *ids, Stage *next, char own_args[AGE_OWN_ARGS_MAX], Stage **out,
@@ -94,7 +109,8 @@ bool age_is_age(const void *data, size_t len);
 
 /*
  * Our stanza's arguments from the first bytes of an object, without any key (so not authenticated).
- * NOT_FOUND if it is an age file without one; CORRUPT if it is none or data is too short.
+ * NOT_FOUND if it is an age file whose first stanza is another; CORRUPT if it is none or data is
+ * too short.
  */
 MUST_CHECK int
 age_peek_own_args(const void *data, size_t len, char own_args[AGE_OWN_ARGS_MAX], Error *err);
