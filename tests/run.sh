@@ -45,6 +45,8 @@ sweep()
 finish()
 {
     trap - EXIT INT TERM HUP
+    # the store that the tests shared; see rgw.sh
+    [ ! -d "$dir/rgw" ] || sh "$top/tests/lib/rgw.sh" stop "$dir/rgw" || true
     sweep
     [ -z "$child" ] || wait "$child" 2>/dev/null || true
     if [ "$status" != 0 ] && [ -n "${WALTEST_KEEP-}" ]; then
