@@ -5,10 +5,11 @@
  * stores that wrap a store. Objects are created once and never overwritten.
  *
  * Keys are relative paths of [A-Za-z0-9._-] and '/', no empty, "." or ".." component, at most
- * STORE_KEY_MAX bytes. All calls take a Deadline and return when it passes.
+ * STORE_KEY_MAX bytes. All calls take a Deadline and return when it passes. A key, prefix or body
+ * outside the limits is USAGE, found before the driver is asked.
  *
- * Errors   the driver, which knows its protocol, chooses the kind: NOT_FOUND only when the store said
- *          so with certainty (a 403 is DENIED: it may hide an existing key), TRANSIENT when a retry may
+ * Errors   the driver, which knows its protocol, chooses the kind: NOT_FOUND only when the store
+ * said so with certainty (a 403 is DENIED: it may hide an existing key), TRANSIENT when a retry may
  *          help, TIMEOUT and CANCELED for the deadline, DENIED for credentials, IO otherwise.
  * Threads  every call is safe from any thread; concurrent calls use separate connections.
  */
@@ -57,10 +58,14 @@ typedef int (*StoreListFn)(void *ctx, const StoreEntry *entry, Error *err);
 
 typedef struct StoreListOptions
 {
-    const char *prefix;      /* "" for everything; need not end at a '/' */
-    const char *start_after; /* NULL, or only keys (and prefixes) greater than this, in byte order */
-    bool by_folder;          /* what has a '/' beyond the prefix is told once, as a common prefix */
-    uint32_t page_keys;      /* most keys asked for at once; 0: the store's own limit */
+    const char *prefix; /* "" for everything; need not end at a '/' */
+    /*
+     * NULL, or only entries greater than this, in byte order: keys and, as they are told with their
+     * '/', common prefixes. So the last entry told is where a listing goes on.
+     */
+    const char *start_after;
+    bool by_folder;     /* what has a '/' beyond the prefix is told once, as a common prefix */
+    uint32_t page_keys; /* most keys asked for at once; 0: the store's own limit */
 } StoreListOptions;
 
 /* What became of each key of store_remove. */
@@ -75,13 +80,12 @@ typedef struct StoreCaps
     const char *scheme;      /* "file", "s3", "memory" */
     bool conditional_create; /* put never replaces, even against a concurrent writer */
     uint64_t max_put_bytes;
-    uint32_t max_remove_keys; /* at once */
+    uint32_t max_remove_keys; /* at once; 0: any number */
 } StoreCaps;
 
 typedef struct StoreOps
 {
-    int (*put)(
-        Store *st, const char *key, const StoreBody *body, const Deadline *dl, Error *err);
+    int (*put)(Store *st, const char *key, const StoreBody *body, const Deadline *dl, Error *err);
     int (*get)(
         Store *st, const char *key, ByteRange range, Stage *sink, const Deadline *dl, Error *err);
     int (*stat)(Store *st, const char *key, const Deadline *dl, StoreStat *out, Error *err);
@@ -89,7 +93,7 @@ typedef struct StoreOps
         Store *st, const StoreListOptions *options, StoreListFn fn, void *ctx, const Deadline *dl,
         Error *err);
     int (*remove)(Store *st, StoreRemoved *keys, size_t count, const Deadline *dl, Error *err);
-    void (*destroy)(Store *st); /* frees itself and what it wraps */
+    void (*destroy)(Store *st); /* frees itself, its url and what it wraps */
 } StoreOps;
 
 struct Store
@@ -102,8 +106,8 @@ struct Store
 /*
  * Create the object: all of body under key, durable when this returns 0.
  *
- * Errors   EXISTS if the key is taken, and nothing was changed. After TRANSIENT or TIMEOUT the object
- *          may or may not have come into being; a repeated put then answers EXISTS, which the caller
+ * Errors   EXISTS if the key is taken, and nothing was changed. After TRANSIENT or TIMEOUT the
+ * object may or may not have come into being; a repeated put then answers EXISTS, which the caller
  *          settles by comparing digests.
  */
 MUST_CHECK int
@@ -116,8 +120,8 @@ store_put(Store *st, const char *key, const StoreBody *body, const Deadline *dl,
  * Errors   NOT_FOUND; CORRUPT if the connection ended short of what the store promised;
  *          what sink returns. After an error some bytes may have been written to sink.
  */
-MUST_CHECK int store_get(
-    Store *st, const char *key, ByteRange range, Stage *sink, const Deadline *dl, Error *err);
+MUST_CHECK int
+store_get(Store *st, const char *key, ByteRange range, Stage *sink, const Deadline *dl, Error *err);
 
 MUST_CHECK int
 store_stat(Store *st, const char *key, const Deadline *dl, StoreStat *out, Error *err);
@@ -129,7 +133,8 @@ MUST_CHECK int store_list(
 
 /*
  * Remove any number of keys (split into caps.max_remove_keys here). 0 when every key was answered
- * for, with each key's own result in keys[i].err; -1 when the request itself failed.
+ * for, with each key's own result in keys[i].err; -1 when the request itself failed: some of the
+ * keys may be gone then.
  */
 MUST_CHECK int
 store_remove(Store *st, StoreRemoved *keys, size_t count, const Deadline *dl, Error *err);
@@ -140,19 +145,31 @@ DEFINE_AUTO(Store, store_free);
 /* Whether key has the allowed form; drivers may assert it, names from outside are checked first. */
 bool store_key_valid(const char *key);
 
-/* Fits a prefix in front of every key ("" or ending in '/'); takes ownership of inner. */
+/*
+ * Fits a prefix in front of every key ("" or ending in '/'). Takes ownership of inner, as every
+ * wrapping store does: it is freed when the call fails, too.
+ */
 MUST_CHECK int store_prefix_new(Store *inner, const char *prefix, Store **out, Error *err);
 
 /* ---- file:// ---- */
 /*
  * root is an absolute path; created when missing and create is set, else NOT_FOUND.
  * put: "<dir>/.tmp.<host>.<pid>.<n>", write, fsync, link to the name (fails if taken, on NFS too),
- * unlink the temporary name, fsync the directory. A crash leaves at most a temporary name, which
- * list hides and store_file_sweep removes.
+ * unlink the temporary name, fsync the directory. A crash leaves at most a temporary name and empty
+ * folders, which list hides and store_file_sweep removes.
+ *
+ * A key that is taken is made durable before EXISTS is answered: whoever put it may have been
+ * killed between the link and its fsync. A key cannot be an object and a folder of others at once:
+ * CONFLICT. Components that begin with ".tmp." or ".nfs" are reserved. Symbolic links below root
+ * are not followed. A full disk, a quota and a limit of size are IO; an NFS server that is away is
+ * TRANSIENT.
  */
 MUST_CHECK int store_file_new(const char *root, bool create, Store **out, Error *err);
 
-/* Removes temporary files older than age_s; *removed counts them. */
+/*
+ * Removes temporary files older than age_s, and folders left empty; *removed counts the files.
+ * Looks through wrapping stores; other stores than files have nothing to sweep, which is success.
+ */
 MUST_CHECK int store_file_sweep(Store *st, int64_t age_s, uint64_t *removed, Error *err);
 
 /* ---- memory, for unit tests ---- */
@@ -163,13 +180,16 @@ typedef struct StoreRetryOptions
 {
     int64_t first_delay_ms; /* doubled each time, with full jitter */
     int64_t max_delay_ms;
-    int64_t try_timeout_ms; /* bound of one try within the caller's deadline */
+    int64_t try_timeout_ms; /* bound of one try within the caller's deadline; 0: none */
 } StoreRetryOptions;
 
 /*
- * Repeats TRANSIENT (and a try's own TIMEOUT) until the caller's deadline; the last cause is in the
- * message then. A get is repeated from the byte it had reached, never sending a byte twice. A put that
- * answers EXISTS after a try whose outcome was unknown stays EXISTS.
+ * Repeats TRANSIENT (and a try's own TIMEOUT) until the caller's deadline. Then the message is
+ * "gave up after N tries in S s: last cause" and the kind is that of the last cause: TRANSIENT, or
+ * TIMEOUT if the store just did not answer. CANCELED comes at once. A get is repeated from the byte
+ * it had reached, never sending a byte twice; a list from the entry it had reached; a remove for
+ * the keys whose own answer was TRANSIENT. A put that answers EXISTS after a try whose outcome was
+ * unknown stays EXISTS. What the caller's sink or callback returns is never repeated.
  */
 MUST_CHECK int
 store_retry_new(Store *inner, const StoreRetryOptions *options, Store **out, Error *err);
@@ -195,8 +215,7 @@ typedef struct StoreFaultPlan
     bool after;
     bool keep_failing; /* from the n-th call on */
 } StoreFaultPlan;
-MUST_CHECK int
-store_fault_new(Store *inner, const StoreFaultPlan *plan, Store **out, Error *err);
+MUST_CHECK int store_fault_new(Store *inner, const StoreFaultPlan *plan, Store **out, Error *err);
 uint64_t store_fault_calls(const Store *st); /* made so far */
 
 #endif
