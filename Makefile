@@ -89,6 +89,7 @@ endef
 
 include $(wildcard src/*/module.mk)
 -include tests/fuzz/fuzz.mk
+-include tests/fault/fault.mk
 
 ## all           the programs, in build/ (the default)
 all: $(PROGRAMS) $(LIBEXEC_PROGRAMS)
@@ -109,20 +110,32 @@ $(BUILD)/obj/%.o: src/%.c | $(BUILD)/.libraries
 
 $(LIB): $(LIB_OBJ)
 $(FAST_LIB): $(FAST_OBJ)
-$(LIB) $(FAST_LIB):
+$(LIB) $(FAST_LIB) $(BUILD)/tests/libconformance.a:
 	@rm -f $@
 	$(call say,AR      $@)
 	$(Q)$(AR) rcs $@ $^
 
-# ---- unit tests: tests/unit/test_X.c is one program that prints TAP ----
+# ---- unit tests: tests/unit/test_X.c is one program that prints TAP; what several of them run is in
+# tests/conformance ----
+CONFORMANCE_SRC := $(wildcard tests/conformance/*.c)
+CONFORMANCE_OBJ := $(CONFORMANCE_SRC:%.c=$(BUILD)/%.o)
+CONFORMANCE_LIB := $(BUILD)/tests/libconformance.a
+
+$(BUILD)/tests/conformance/%.o: tests/conformance/%.c | $(BUILD)/.libraries
+	@mkdir -p $(@D)
+	$(call say,CC      $<)
+	$(Q)$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) -Itests -Itests/unit $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(CONFORMANCE_LIB): $(CONFORMANCE_OBJ)
+
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/unit/%)
 
-$(BUILD)/tests/unit/%: tests/unit/%.c $(LIB) tests/unit/tap.h
+$(BUILD)/tests/unit/%: tests/unit/%.c $(CONFORMANCE_LIB) $(LIB) tests/unit/tap.h
 	@mkdir -p $(@D)
 	$(call say,CCLD    $@)
-	$(Q)$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) -Itests/unit $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -o $@ $< \
-	    $(OUR_LDFLAGS) $(LDFLAGS) $(LIB) $(LIBS)
+	$(Q)$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) -Itests -Itests/unit $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -o $@ $< \
+	    $(OUR_LDFLAGS) $(LDFLAGS) $(CONFORMANCE_LIB) $(LIB) $(LIBS)
 
 tests: $(UNIT_BIN) $(CHECK_TAP)
 
@@ -187,11 +200,12 @@ coverage:
 	        {sub(/executed:/, "", $$2); split($$0, a, ":"); print a[2] "\t" f; f=""}' | sort -n | tee coverage.txt
 
 ## lint          clang-tidy, cppcheck, gcc -fanalyzer, scan-build, banned functions, format; gcc and clang
-ALL_C := $(sort $(wildcard src/*/*.c) $(UNIT_SRC) $(wildcard tests/fuzz/*.c) $(wildcard tests/fault/*.c))
-ALL_H := $(sort $(wildcard src/*/*.h) $(wildcard tests/unit/*.h) $(wildcard tests/fuzz/*.h))
+ALL_C := $(sort $(wildcard src/*/*.c) $(UNIT_SRC) $(CONFORMANCE_SRC) $(wildcard tests/fuzz/*.c) \
+              $(wildcard tests/fault/*.c))
+ALL_H := $(sort $(wildcard src/*/*.h tests/unit/*.h tests/conformance/*.h tests/fuzz/*.h))
 # __FILE__: a text that needs no quotes on its way through shells
 LINT_FLAGS := -std=c11 -D_GNU_SOURCE -DWALSTREAM_VERSION=__FILE__ -DWALSTREAM_LIBEXECDIR=__FILE__ \
-              -Isrc -Iinclude -Itests/unit $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+              -Isrc -Iinclude -Itests -Itests/unit $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 lint:
 	$(Q)tests/lint.sh "$(MAKE)" "$(LINT_FLAGS)" $(ALL_C) $(ALL_H)
 
@@ -238,4 +252,4 @@ bench: deps-bench
 clean:
 	rm -rf build build-*
 
--include $(LIB_OBJ:.o=.d) $(PROGRAM_OBJ:.o=.d) $(wildcard $(BUILD)/tests/unit/*.d)
+-include $(LIB_OBJ:.o=.d) $(PROGRAM_OBJ:.o=.d) $(wildcard $(BUILD)/tests/*/*.d)

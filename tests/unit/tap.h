@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-static int tap_run = 0;
-static int tap_failed = 0;
+/* weak: one count for all files of a test program */
+__attribute__((weak)) int tap_run = 0;
+__attribute__((weak)) int tap_failed = 0;
 
 __attribute__((format(printf, 2, 3), unused)) static bool
 ok(bool good, const char *fmt, ...)
