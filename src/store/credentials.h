@@ -8,6 +8,8 @@
 #ifndef WALSTREAM_CREDENTIALS_H
 #define WALSTREAM_CREDENTIALS_H
 
+#include <pthread.h>
+
 #include "common/clock.h"
 
 /* Secrets: wiped by credentials_reset; there is no formatter for them on purpose. */
@@ -34,7 +36,13 @@ typedef struct CredentialsOps
 struct CredentialsProvider
 {
     const CredentialsOps *ops;
+    pthread_mutex_t lock; /* guards the fields below and the calls of load */
+    bool have_cached;
+    Credentials cached;
 };
+
+/* Fills the embedded part of a provider; credentials_provider_free releases it. */
+void credentials_provider_init(CredentialsProvider *p, const CredentialsOps *ops);
 
 /*
  * how: "auto", "environment" (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) or
@@ -48,6 +56,15 @@ DEFINE_AUTO(CredentialsProvider, credentials_provider_free);
 /* Thread-safe; cached until shortly before expiry. DENIED with a hint when nobody has any. */
 MUST_CHECK int
 credentials_get(CredentialsProvider *p, const Deadline *dl, Credentials *out, Error *err);
+
+/*
+ * The keys of one profile in the text of a credentials file: "[profile]" and "name = value" lines,
+ * comments with '#' or ';'. Settings that we do not know are passed over.
+ *
+ * Errors   NOT_FOUND if the profile is missing or holds no key; CORRUPT with the line's number
+ */
+MUST_CHECK int credentials_parse_file(
+    const char *text, size_t len, const char *profile, Credentials *out, Error *err);
 
 /* Forget the cached ones (after an ExpiredToken answer). Thread-safe. */
 void credentials_forget(CredentialsProvider *p);
