@@ -302,7 +302,8 @@ fs_place_named(int src_fd, const char *tmp, const char *dest, mode_t mode, bool 
 
 /*
  * Names the nameless file fd. linkat cannot replace, so an existing dest takes a detour over tmp.
- * Sets *unsupported, without error, when there is no /proc to name the descriptor by.
+ * Sets *unsupported, without error, when it cannot be named (no /proc, a file system without
+ * links): the other way needs less, and reports what is really wrong.
  */
 static int
 fs_link_nameless(int fd, const char *tmp, const char *dest, bool *unsupported, Error *err)
@@ -312,13 +313,11 @@ fs_link_nameless(int fd, const char *tmp, const char *dest, bool *unsupported, E
     (void) snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
     if (linkat(AT_FDCWD, proc, AT_FDCWD, dest, AT_SYMLINK_FOLLOW) == 0)
         return 0;
-    if (errno == ENOENT)
+    if (errno != EEXIST)
     {
         *unsupported = true;
         return 0;
     }
-    if (errno != EEXIST)
-        return error_sys(err, "could not link \"%s\"", dest);
     if (unlink(tmp) < 0 && errno != ENOENT)
         return error_sys(err, "could not remove \"%s\"", tmp);
     if (linkat(AT_FDCWD, proc, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW) < 0)
