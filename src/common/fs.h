@@ -25,6 +25,10 @@ fs_pread_full(int fd, void *buf, size_t len, off_t at, size_t *got, const char *
 /* A whole small file as NUL-terminated text; *out is the caller's. CORRUPT when larger than max. */
 MUST_CHECK int fs_read_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err);
 
+/* The same for a file with a secret: DENIED, with a hint, if group or others can read it. */
+MUST_CHECK int
+fs_read_secret_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err);
+
 /* fsync of a directory by path. */
 MUST_CHECK int fs_sync_dir(const char *path, Error *err);
 

@@ -13,6 +13,7 @@
 #define REPOSITORY_FORMAT 1
 #define REPOSITORY_DESCRIPTION_KEY "cluster.json"
 #define REPOSITORY_DESCRIPTION_MAX 65536
+#define REPOSITORY_PREFIX_MAX 128
 
 /* cluster.json, FORMAT.md section 5 */
 typedef struct RepositoryDescription
@@ -29,19 +30,21 @@ typedef struct RepositoryDescription
 
 typedef struct Repository
 {
-    Store *store; /* owned; keys relative to <cluster>/<system-identifier>/; retries inside */
+    Store *store;   /* owned; keys relative to <cluster>/<system-identifier>/; retries inside */
+    Store *counted; /* borrowed: within store, for store_count_read: requests as they were made */
     RepositoryDescription description;
     ObjectFormat format;       /* recipients owned */
     AgeRecipients *recipients; /* NULL: not encrypted */
     AgeIdentities *identities; /* NULL when none is configured */
-    ChunkPool *pool;           /* buffers for objects being written; see options */
+    ChunkPool *pool;           /* borrowed: buffers for objects being written */
+    ChunkPool *own_pool;       /* owned; NULL when the options gave one */
 } Repository;
 
 typedef struct RepositoryOptions
 {
-    uint64_t system_identifier; /* 0: the only one under the cluster, or the newest description */
+    uint64_t system_identifier; /* 0: the only one there is under the cluster's name */
     bool need_identities;       /* load identity-file (DENIED if it cannot be read) */
-    ChunkPool *pool;            /* borrowed; NULL: one of its own, 18 MiB, made when first needed */
+    ChunkPool *pool;            /* borrowed; NULL: one of its own, 18 MiB at most */
 } RepositoryOptions;
 
 /* The store of [repository], not yet inside a cluster: counting and retry around the driver. */
@@ -60,7 +63,7 @@ MUST_CHECK int repository_open(
 void repository_free(Repository *repo);
 DEFINE_AUTO(Repository, repository_free);
 
-/* "<cluster>/<system identifier>/" into buf of 128 bytes. Returns buf. */
+/* "<cluster>/<system identifier>/" into buf of REPOSITORY_PREFIX_MAX bytes. Returns buf. */
 char *repository_prefix(const char *cluster, uint64_t system_identifier, char *buf);
 
 MUST_CHECK int
