@@ -41,8 +41,9 @@ LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -linih -lxxhash
 # what the static fast paths may use: src/common and these
 FAST_LIBS := -linih
 
-LIB_DIRS := common stream pg crypto store repo
-LIB_SRC := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
+# everything but the programs' main files, so that unit tests can link it
+LIB_DIRS := common stream pg crypto store repo walstream
+LIB_SRC := $(filter-out src/walstream/main.c,$(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
 LIB_OBJ := $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
 LIB := $(BUILD)/libwalstream.a
 FAST_OBJ := $(filter $(BUILD)/obj/common/%,$(LIB_OBJ))

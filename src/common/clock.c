@@ -146,3 +146,26 @@ deadline_sleep_ms(const Deadline *dl, int64_t ms)
         clock_sleep_ms(MIN(left, 100));
     }
 }
+
+int
+clock_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    int rc = pthread_condattr_init(&attr);
+
+    if (rc != 0)
+        return rc;
+    (void) pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    rc = pthread_cond_init(cond, &attr);
+    (void) pthread_condattr_destroy(&attr);
+    return rc;
+}
+
+void
+deadline_cond_wait(const Deadline *dl, pthread_cond_t *cond, pthread_mutex_t *lock)
+{
+    int64_t at_ms = clock_monotonic_ms() + MIN(deadline_left_ms(dl), 100);
+    struct timespec until = {.tv_sec = at_ms / 1000, .tv_nsec = (at_ms % 1000) * 1000000};
+
+    (void) pthread_cond_timedwait(cond, lock, &until);
+}

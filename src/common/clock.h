@@ -7,6 +7,7 @@
 #ifndef WALSTREAM_CLOCK_H
 #define WALSTREAM_CLOCK_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "common/error.h"
@@ -49,5 +50,14 @@ Deadline deadline_sooner(const Deadline *dl, int64_t ms);
 
 /* Sleeps ms or until the deadline, looking at the cancel flag at least every 100 ms. */
 void deadline_sleep_ms(const Deadline *dl, int64_t ms);
+
+/* A condition variable on the monotonic clock; 0 or an errno, as pthread_cond_init. */
+int clock_cond_init(pthread_cond_t *cond);
+
+/*
+ * One wait on cond (made by clock_cond_init) within the deadline, at most 100 ms, so that the cancel
+ * flag is seen. The caller loops over its predicate and deadline_check.
+ */
+void deadline_cond_wait(const Deadline *dl, pthread_cond_t *cond, pthread_mutex_t *lock);
 
 #endif
