@@ -44,7 +44,6 @@ struct Assembly
 
     XXH3_state_t *digest;
     bool digest_whole; /* the digest began at the segment's first byte */
-    uint32_t parts_open; /* of this segment, submitted whole */
 };
 
 int
@@ -115,7 +114,6 @@ assembly_open_part(Assembly *a, Lsn start)
     {
         (void) XXH3_128bits_reset(a->digest);
         a->digest_whole = true;
-        a->parts_open = 0;
     }
 }
 
@@ -281,9 +279,8 @@ assembly_note_segment(Assembly *a)
     StreamedSegment seg = {
         .tli = a->tli,
         .end = a->part_start + a->part_bytes,
-        .received = a->digest_whole,
-        .digest = {.low = digest.low64, .high = digest.high64},
-        .parts_open = a->parts_open};
+        .received = true,
+        .digest = {.low = digest.low64, .high = digest.high64}};
 
     if (!a->digest_whole)
         return; /* the beginning came in an earlier stream: walpush's copy is compared in the repository */
@@ -301,17 +298,11 @@ assembly_finish_part(Assembly *a, Error *err)
 
     if (a->pieces && assembly_cut(a, err) < 0)
         return -1;
-    if (!a->part_known)
-    {
-        a->parts_open++;
-        /* known before the job can end: the job counts it down */
-        if (last_of_segment)
-            assembly_note_segment(a);
-        if (assembly_submit(a, 0, a->part_bytes, true, !a->pieces, err) < 0)
-            return error_wrap(err, "could not submit a segment");
-    }
-    else if (last_of_segment)
+    /* noted before the job can end: a job that is given up says so there */
+    if (last_of_segment)
         assembly_note_segment(a);
+    if (!a->part_known && assembly_submit(a, 0, a->part_bytes, true, !a->pieces, err) < 0)
+        return error_wrap(err, "could not submit a segment");
     assembly_open_part(a, next);
     return 0;
 }

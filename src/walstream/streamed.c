@@ -68,18 +68,14 @@ streamed_put(Streamed *s, const StreamedSegment *seg)
 }
 
 void
-streamed_part_done(Streamed *s, const char *name, bool stored)
+streamed_note_dropped(Streamed *s, const char *name)
 {
     StreamedSegment *seg;
 
     (void) pthread_mutex_lock(&s->lock);
     seg = streamed_lookup(s, name);
-    if (seg != NULL && seg->parts_open > 0)
-    {
-        seg->parts_open--;
-        if (!stored)
-            seg->parts_dropped = true;
-    }
+    if (seg != NULL)
+        seg->dropped = true;
     (void) pthread_mutex_unlock(&s->lock);
 }
 

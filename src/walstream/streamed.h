@@ -27,9 +27,8 @@ typedef struct StreamedSegment
     Lsn end;
     bool received; /* through replication: digest is valid, durable when the ledger passes end */
     StreamedDigest digest;
-    uint32_t parts_open; /* whole parts of it still to be stored */
-    bool parts_dropped;  /* some part will not be stored by the stream: only pieces hold it */
-    bool archived;       /* before being asked for: the file below is durable in the repository */
+    bool dropped;  /* it will not be stored whole by the stream: only pieces hold it */
+    bool archived; /* before being asked for: the file below is durable in the repository */
     struct stat file;
 } StreamedSegment;
 
@@ -49,8 +48,8 @@ MUST_CHECK bool streamed_find(Streamed *s, const char *name, StreamedSegment *ou
 /* Replaces what is known of seg->name. */
 void streamed_put(Streamed *s, const StreamedSegment *seg);
 
-/* A whole part of name was stored, or given up. */
-void streamed_part_done(Streamed *s, const char *name, bool stored);
+/* The stream has given up storing a part of name whole. */
+void streamed_note_dropped(Streamed *s, const char *name);
 
 /* name was archived from the file that file tells of; keeps what is known from the stream. */
 void streamed_note_archived(Streamed *s, const char *name, const struct stat *file);

@@ -307,23 +307,28 @@ upload_run_extent(Uploader *u, UploadJob *job, Error *err)
 }
 
 static void
+uploader_note_dropped(Uploader *u, const UploadJob *job)
+{
+    char name[WAL_SEGMENT_NAME_LEN + 1];
+
+    streamed_note_dropped(
+        u->options.streamed,
+        wal_segment_name(
+            job->extent.tli, job->extent.segno, u->options.repo->description.segment_bytes, name,
+            sizeof name));
+}
+
+static void
 upload_finish_extent(Uploader *u, UploadJob *job, int rc, const Error *err)
 {
-    if (job->whole)
-    {
-        char name[WAL_SEGMENT_NAME_LEN + 1];
-
-        (void) wal_segment_name(
-            job->extent.tli, job->extent.segno, u->options.repo->description.segment_bytes, name,
-            sizeof name);
-        streamed_part_done(u->options.streamed, name, rc == 0);
-    }
     if (rc == 0)
     {
         if (job->entry != NULL)
             ledger_complete(u->options.ledger, job->entry);
         return;
     }
+    if (job->whole)
+        uploader_note_dropped(u, job);
     if (atomic_load(&u->cancel))
         return;
     uploader_note_failure(u, err, false);
@@ -646,13 +651,7 @@ uploader_drop_background(Uploader *u)
     if (job == NULL)
         return false;
     counter_add(&u->options.counters->parts_dropped, 1);
-
-    char name[WAL_SEGMENT_NAME_LEN + 1];
-
-    (void) wal_segment_name(
-        job->extent.tli, job->extent.segno, u->options.repo->description.segment_bytes, name,
-        sizeof name);
-    streamed_part_done(u->options.streamed, name, false);
+    uploader_note_dropped(u, job);
     upload_job_free(job);
     return true;
 }
