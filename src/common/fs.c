@@ -91,17 +91,14 @@ fs_pread_full(int fd, void *buf, size_t len, off_t at, size_t *got, const char *
     return fs_read_loop(fd, buf, len, at, got, what, err);
 }
 
-int
-fs_read_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err)
+static int
+fs_read_opened(int fd, const char *path, size_t max_bytes, char **out, size_t *len, Error *err)
 {
-    AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
     AUTO(free_text) char *text = NULL;
     struct stat st;
     size_t cap, have = 0;
 
     assert(max_bytes < SIZE_MAX / 4);
-    if (fd < 0)
-        return error_sys(err, "could not open \"%s\"", path);
     if (fstat(fd, &st) < 0)
         return error_sys(err, "could not stat \"%s\"", path);
 
@@ -137,6 +134,36 @@ fs_read_file(const char *path, size_t max_bytes, char **out, size_t *len, Error 
     *len = have;
     *out = steal(text);
     return 0;
+}
+
+int
+fs_read_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err)
+{
+    AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_sys(err, "could not open \"%s\"", path);
+    return fs_read_opened(fd, path, max_bytes, out, len, err);
+}
+
+int
+fs_read_secret_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err)
+{
+    AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0)
+        return error_sys(err, "could not open \"%s\"", path);
+    if (fstat(fd, &st) < 0)
+        return error_sys(err, "could not stat \"%s\"", path);
+    if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+    {
+        (void) error_set(
+            err, ERROR_DENIED, "group or others have access to \"%s\" (mode %04o)", path,
+            st.st_mode & 07777u);
+        return error_hint(err, "Make it private: chmod 600 \"%s\".", path);
+    }
+    return fs_read_opened(fd, path, max_bytes, out, len, err);
 }
 
 int
