@@ -7,8 +7,8 @@
  *   encrypted  age file whose header has the label as a stanza "walstream", payload: the frame
  *
  * The label is one line: format version, key of the object, plain size, SHA-256 of the plain bytes
- * and (encrypted) key ids. It can be read without a key, so that a host which can only add is able to tell
- * "same bytes" from "other bytes".
+ * and (encrypted) key ids. It can be read without a key, so that a host which can only add is able
+ * to tell "same bytes" from "other bytes".
  */
 #ifndef WALSTREAM_OBJECT_H
 #define WALSTREAM_OBJECT_H
@@ -22,12 +22,13 @@
 #define SHA256_BYTES 32
 #define OBJECT_LABEL_MAX 768
 #define OBJECT_PEEK_BYTES 4096
+#define OBJECT_KEY_IDS_MAX (AGE_RECIPIENTS_MAX * (2 * AGE_KEY_ID_BYTES + 1))
 
 /* How objects are written. Borrowed by writers. */
 typedef struct ObjectFormat
 {
     CodecSpec codec;
-    const AgeRecipients *recipients; /* NULL: not encrypted */
+    const AgeRecipients *recipients; /* X25519 only; NULL: not encrypted */
 } ObjectFormat;
 
 typedef struct ObjectLabel
@@ -35,7 +36,7 @@ typedef struct ObjectLabel
     char key[LAYOUT_KEY_MAX];
     uint64_t plain_bytes;
     uint8_t sha256[SHA256_BYTES];
-    char key_ids[256]; /* "" when not encrypted */
+    char key_ids[OBJECT_KEY_IDS_MAX]; /* "" when not encrypted */
     bool encrypted;
 } ObjectLabel;
 
@@ -43,8 +44,8 @@ typedef struct ObjectLabel
 typedef struct ObjectWriter ObjectWriter;
 
 /*
- * key becomes part of the label. plain_bytes_hint sizes the codec. out is borrowed, empty, and holds
- * the finished object after object_writer_finish.
+ * key becomes part of the label. plain_bytes_hint sizes the codec. out is borrowed, empty, and
+ * holds the finished object after object_writer_finish.
  */
 MUST_CHECK int object_writer_new(
     const ObjectFormat *format, const char *key, uint64_t plain_bytes_hint, ChunkBuf *out,
@@ -62,8 +63,8 @@ typedef enum ObjectPutResult
 } ObjectPutResult;
 
 /*
- * Creates the object; when the key is taken, compares plain digest and size. CONFLICT if they differ,
- * naming both digests.
+ * Creates the object; when the key is taken, compares plain digest and size. CONFLICT if they
+ * differ, naming both digests.
  */
 MUST_CHECK int object_put(
     Store *store, const ObjectLabel *label, const ChunkBuf *body, const Deadline *dl,
@@ -76,8 +77,8 @@ MUST_CHECK int object_put_bytes(
 
 /* ---- reading ---- */
 /* The label by a range read, without a key. NOT_FOUND; CORRUPT if it names another key. */
-MUST_CHECK int object_peek(
-    Store *store, const char *key, const Deadline *dl, ObjectLabel *label, Error *err);
+MUST_CHECK int
+object_peek(Store *store, const char *key, const Deadline *dl, ObjectLabel *label, Error *err);
 
 /*
  * Sends the plain bytes through sink and finishes it, after size and SHA-256 were found right.

@@ -1,0 +1,670 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * Objects: their container, how they are put and how they are read; see object.h.
+ *
+ *   writing   digest -> codec -> [age] -> buffer       room for label or header is left in front
+ * and filled when digest and size are known reading   store -> container -> [age] -> codec ->
+ * digest -> tail -> the caller's sink
+ *
+ * The container stage finds out what it has before it, takes the label off and fits in the age
+ * stage when one is needed. The tail hands bytes to the caller's sink without owning it: that one
+ * is finished only after all of the chain was finished and the digest was compared.
+ */
+#include "repo/object.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fs.h"
+#include "common/parse.h"
+#include "common/strbuf.h"
+#include "repo/label.h"
+
+/* ---- writing ---- */
+
+struct ObjectWriter
+{
+    Stage *chain;              /* its head is the digest */
+    AgeEncryption *encryption; /* NULL: not encrypted */
+    ChunkBuf *out;             /* borrowed */
+    ObjectLabel label;
+    size_t front_bytes; /* room left for label or age header */
+};
+
+/* Puts a new stage in front of *chain; rc and *st are what its constructor gave. */
+static int
+object_chain_add(int rc, Stage *const *st, Stage **chain)
+{
+    if (rc == 0)
+        *chain = *st;
+    return rc;
+}
+
+static int
+object_writer_build(
+    ObjectWriter *w, const ObjectFormat *format, uint64_t plain_bytes_hint, Error *err)
+{
+    AUTO(stage_freep) Stage *chain = NULL;
+    Stage *st = NULL;
+
+    if (format->recipients != NULL)
+    {
+        const char *key_ids = age_recipients_key_ids(format->recipients);
+
+        if (!label_key_ids_valid(key_ids))
+            return error_set(
+                err, ERROR_USAGE, "objects are encrypted to 1 to %d age recipients, not to \"%s\"",
+                AGE_RECIPIENTS_MAX, key_ids);
+        memcpy(w->label.key_ids, key_ids, strlen(key_ids) + 1);
+        w->label.encrypted = true;
+        if (age_encryption_begin(format->recipients, &w->encryption, err) < 0)
+            return -1;
+        w->front_bytes = age_encryption_header_bytes(w->encryption, label_text_len(&w->label));
+    }
+    else
+        w->front_bytes = label_frame_bytes(&w->label);
+
+    if (chunkbuf_reserve(w->out, w->front_bytes, err) < 0 ||
+        object_chain_add(chunkbuf_sink_new(w->out, &st, err), &st, &chain) < 0)
+        return -1;
+    if (w->encryption != NULL &&
+        object_chain_add(age_encryptor_new(w->encryption, chain, &st, err), &st, &chain) < 0)
+        return -1;
+    if (object_chain_add(
+            codec_encoder_new(format->codec, plain_bytes_hint, chain, &st, err), &st, &chain) < 0 ||
+        object_chain_add(stage_digest_new(chain, &st, err), &st, &chain) < 0)
+        return -1;
+    w->chain = steal(chain);
+    return 0;
+}
+
+int
+object_writer_new(
+    const ObjectFormat *format, const char *key, uint64_t plain_bytes_hint, ChunkBuf *out,
+    ObjectWriter **writer, Error *err)
+{
+    assert(out->bytes == 0);
+    if (!label_key_valid(key))
+        return error_set(err, ERROR_USAGE, "\"%s\" cannot be the key of an object", key);
+
+    AUTO(object_writer_freep) ObjectWriter *w = calloc(1, sizeof *w);
+
+    if (w == NULL)
+        return error_nomem(err);
+    w->out = out;
+    memcpy(w->label.key, key, strlen(key) + 1);
+    if (object_writer_build(w, format, plain_bytes_hint, err) < 0)
+        return error_wrap(err, "could not begin object \"%s\"", key);
+    *writer = steal(w);
+    return 0;
+}
+
+int
+object_writer_write(ObjectWriter *w, const void *data, size_t len, Error *err)
+{
+    if (stage_write(w->chain, data, len, err) < 0)
+        return error_wrap(err, "could not encode object \"%s\"", w->label.key);
+    return 0;
+}
+
+/* Fills the room that was left in front. */
+static int
+object_writer_fill_front(ObjectWriter *w, Error *err)
+{
+    uint8_t frame[LABEL_FRAME_MAX];
+    char text[OBJECT_LABEL_MAX];
+
+    if (w->encryption == NULL)
+    {
+        size_t len = label_frame_format(&w->label, frame);
+
+        assert(len == w->front_bytes);
+        chunkbuf_overwrite(w->out, 0, frame, len);
+        return 0;
+    }
+
+    AUTO(free_text) char *header = malloc(w->front_bytes);
+
+    if (header == NULL)
+        return error_nomem(err);
+    if (age_encryption_header(
+            w->encryption, label_format(&w->label, text), (uint8_t *) header, w->front_bytes, err) <
+        0)
+        return -1;
+    chunkbuf_overwrite(w->out, 0, header, w->front_bytes);
+    return 0;
+}
+
+int
+object_writer_finish(ObjectWriter *w, ObjectLabel *label, Error *err)
+{
+    if (stage_finish(w->chain, err) < 0)
+        return error_wrap(err, "could not encode object \"%s\"", w->label.key);
+    w->label.plain_bytes = w->chain->bytes_in;
+    memcpy(w->label.sha256, stage_digest_sha256(w->chain), SHA256_BYTES);
+    if (object_writer_fill_front(w, err) < 0)
+        return error_wrap(err, "could not label object \"%s\"", w->label.key);
+    *label = w->label;
+    return 0;
+}
+
+void
+object_writer_free(ObjectWriter *w)
+{
+    if (w == NULL)
+        return;
+    stage_free(w->chain); /* before the encryption, which a stage of it borrows */
+    age_encryption_free(w->encryption);
+    free(w);
+}
+
+/* ---- putting ---- */
+
+static int
+object_conflict(const ObjectLabel *ours, const ObjectLabel *theirs, Error *err)
+{
+    char our_hex[2 * SHA256_BYTES + 1];
+    char their_hex[2 * SHA256_BYTES + 1];
+
+    (void) error_set(
+        err, ERROR_CONFLICT,
+        "object \"%s\" exists with other bytes: stored are %llu bytes with SHA-256 %s, to be put "
+        "were %llu bytes with SHA-256 %s",
+        ours->key, (unsigned long long) theirs->plain_bytes,
+        format_hex(theirs->sha256, SHA256_BYTES, their_hex), (unsigned long long) ours->plain_bytes,
+        format_hex(ours->sha256, SHA256_BYTES, our_hex));
+    return error_hint(
+        err, "Nothing was changed. Does another server write to this repository, or was this one "
+             "restored without a new timeline?");
+}
+
+/* The key is taken: by the same bytes, or by others? */
+static int
+object_put_existing(
+    Store *store, const ObjectLabel *label, const Deadline *dl, ObjectPutResult *result, Error *err)
+{
+    ObjectLabel stored;
+
+    if (object_peek(store, label->key, dl, &stored, err) < 0)
+    {
+        /* there a moment ago, not there now: the store does not agree with itself yet */
+        if (err->kind == ERROR_NOT_FOUND)
+            return error_set(
+                err, ERROR_TRANSIENT,
+                "could not put object \"%s\": the store says that it exists, then that it does not",
+                label->key);
+        return error_wrap(
+            err, "could not compare with object \"%s\", which exists already", label->key);
+    }
+    if (stored.plain_bytes != label->plain_bytes ||
+        memcmp(stored.sha256, label->sha256, SHA256_BYTES) != 0)
+        return object_conflict(label, &stored, err);
+    *result = OBJECT_SAME;
+    return 0;
+}
+
+int
+object_put(
+    Store *store, const ObjectLabel *label, const ChunkBuf *body, const Deadline *dl,
+    ObjectPutResult *result, Error *err)
+{
+    size_t chunk_bytes = chunk_pool_chunk_bytes(body->pool);
+    struct iovec *iov = calloc(MAX(body->chunk_count, (size_t) 1), sizeof *iov);
+    uint64_t left = body->bytes;
+
+    if (iov == NULL)
+        return error_nomem(err);
+    for (size_t i = 0; i < body->chunk_count; i++)
+    {
+        iov[i].iov_base = body->chunks[i]->data;
+        iov[i].iov_len = (size_t) MIN(left, (uint64_t) chunk_bytes);
+        left -= iov[i].iov_len;
+    }
+
+    StoreBody store_body = {.iov = iov, .iov_count = body->chunk_count, .bytes = body->bytes};
+    int rc = store_put(store, label->key, &store_body, dl, err);
+
+    free(iov);
+    if (rc == 0)
+    {
+        *result = OBJECT_CREATED;
+        return 0;
+    }
+    if (err->kind == ERROR_EXISTS)
+        return object_put_existing(store, label, dl, result, err);
+    return -1;
+}
+
+#define OBJECT_SMALL_CHUNK_BYTES 16384
+
+int
+object_put_bytes(
+    Store *store, const ObjectFormat *format, const char *key, const void *data, size_t len,
+    const Deadline *dl, ObjectPutResult *result, Error *err)
+{
+    /* noise grows by less than 1/128 in every codec and in age; the front has its bound */
+    size_t most = len + len / 64 + AGE_HEADER_MAX + OBJECT_SMALL_CHUNK_BYTES;
+    AUTO(chunk_pool_freep) ChunkPool *pool = NULL;
+    AUTO(chunkbuf_reset) ChunkBuf body = {0};
+    AUTO(object_writer_freep) ObjectWriter *w = NULL;
+    ObjectLabel label;
+
+    if (chunk_pool_new(OBJECT_SMALL_CHUNK_BYTES, most / OBJECT_SMALL_CHUNK_BYTES + 1, &pool, err) <
+        0)
+        return -1;
+    chunkbuf_init(&body, pool, *dl);
+    if (object_writer_new(format, key, len, &body, &w, err) < 0 ||
+        object_writer_write(w, data, len, err) < 0 || object_writer_finish(w, &label, err) < 0)
+        return -1;
+    return object_put(store, &label, &body, dl, result, err);
+}
+
+/* ---- reading: the label alone ---- */
+
+/*
+ * The label of an encrypted object from its first bytes, not authenticated. An age file that has
+ * none is no object of ours: CORRUPT, and never NOT_FOUND, which would mean that there is no
+ * object.
+ */
+static int
+object_peek_encrypted(const void *data, size_t len, ObjectLabel *label, Error *err)
+{
+    char own_args[AGE_OWN_ARGS_MAX] = "";
+
+    if (age_peek_own_args(data, len, own_args, err) < 0)
+    {
+        if (err->kind == ERROR_NOT_FOUND)
+            err->kind = ERROR_CORRUPT;
+        return -1;
+    }
+    return label_parse(own_args, strlen(own_args), true, label, err);
+}
+
+/* Objects cannot be swapped by whoever can write to the store. */
+static int
+object_check_key(const ObjectLabel *label, const char *key, Error *err)
+{
+    if (strcmp(label->key, key) != 0)
+        return error_set(err, ERROR_CORRUPT, "it is labelled as object \"%s\"", label->key);
+    return 0;
+}
+
+static int
+object_peek_bytes(const char *key, const uint8_t *data, size_t len, ObjectLabel *label, Error *err)
+{
+    size_t frame_bytes;
+
+    if (age_is_age(data, len))
+    {
+        if (object_peek_encrypted(data, len, label, err) < 0)
+            return -1;
+    }
+    else
+    {
+        int rc = label_frame_parse(data, len, label, &frame_bytes, err);
+
+        if (rc < 0)
+            return -1;
+        if (rc == 0)
+            return error_set(err, ERROR_CORRUPT, "it ends after %zu bytes, within its label", len);
+    }
+    return object_check_key(label, key, err);
+}
+
+int
+object_peek(Store *store, const char *key, const Deadline *dl, ObjectLabel *label, Error *err)
+{
+    uint8_t front[OBJECT_PEEK_BYTES];
+    size_t len = 0;
+    AUTO(stage_freep) Stage *sink = NULL;
+
+    if (stage_memory_sink_new(front, sizeof front, &len, &sink, err) < 0 ||
+        store_get(store, key, (ByteRange){.len = sizeof front}, sink, dl, err) < 0)
+        return -1;
+    if (object_peek_bytes(key, front, len, label, err) < 0)
+        return error_wrap(err, "could not read the label of object \"%s\"", key);
+    return 0;
+}
+
+/* ---- reading: all of it ---- */
+
+/* Passes bytes to a sink that it does not own. */
+typedef struct ObjectTail
+{
+    Stage stage;
+    Stage *sink; /* borrowed */
+} ObjectTail;
+
+static int
+object_tail_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    return stage_write(((ObjectTail *) st)->sink, buf, len, err);
+}
+
+static int
+object_tail_finish(Stage *st UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+static void
+object_tail_destroy(Stage *st)
+{
+    free(st);
+}
+
+static const StageOps object_tail_ops = {
+    .name = "tail",
+    .write = object_tail_write,
+    .finish = object_tail_finish,
+    .destroy = object_tail_destroy,
+};
+
+static int
+object_tail_new(Stage *sink, Stage **out, Error *err)
+{
+    ObjectTail *tail = malloc(sizeof *tail);
+
+    if (tail == NULL)
+        return error_nomem(err);
+    stage_init(&tail->stage, &object_tail_ops, NULL);
+    tail->sink = sink;
+    *out = &tail->stage;
+    return 0;
+}
+
+/* What the container stage knows about the object so far. */
+typedef enum ObjectKind
+{
+    OBJECT_UNKNOWN, /* bytes are kept in front[] */
+    OBJECT_PLAIN,
+    OBJECT_ENCRYPTED
+} ObjectKind;
+
+typedef struct ObjectContainer
+{
+    Stage stage;
+    const char *key;          /* borrowed */
+    const AgeIdentities *ids; /* borrowed; may be NULL */
+    uint64_t max_plain_bytes;
+    ObjectKind kind;
+    uint8_t front[LABEL_FRAME_MAX];
+    size_t front_len;
+    char own_args[AGE_OWN_ARGS_MAX]; /* set by the age stage when the header is authenticated */
+    bool has_label;
+    ObjectLabel label;
+} ObjectContainer;
+
+static int
+object_container_set_label(ObjectContainer *c, Error *err)
+{
+    if (object_check_key(&c->label, c->key, err) < 0)
+        return -1;
+    if (c->label.plain_bytes > c->max_plain_bytes)
+        return error_set(
+            err, ERROR_CORRUPT, "it is labelled as %llu bytes, where at most %llu are expected",
+            (unsigned long long) c->label.plain_bytes, (unsigned long long) c->max_plain_bytes);
+    c->has_label = true;
+    return 0;
+}
+
+/* Fits the age stage in; data is what has come of the object, and serves messages only. */
+static int
+object_container_begin_encrypted(ObjectContainer *c, const uint8_t *data, size_t len, Error *err)
+{
+    Stage *age = NULL;
+
+    if (c->ids == NULL || age_identities_count(c->ids) == 0)
+    {
+        ObjectLabel label;
+
+        (void) error_set(err, ERROR_DENIED, "it is encrypted and there is no identity to open it");
+
+        Error unused = {0};
+
+        if (object_peek_encrypted(data, len, &label, &unused) == 0)
+            return error_hint(
+                err, "It was written for %.150s. Set identity-file in [encryption].",
+                label.key_ids);
+        return error_hint(err, "Set identity-file in [encryption].");
+    }
+    if (age_decryptor_new(c->ids, c->stage.next, c->own_args, &age, err) < 0)
+        return -1;
+    c->stage.next = age;
+    c->kind = OBJECT_ENCRYPTED;
+    return 0;
+}
+
+/* Bytes of the age file go on; the label is looked at as soon as it is authenticated. */
+static int
+object_container_decrypt(ObjectContainer *c, const void *data, size_t len, Error *err)
+{
+    int rc = stage_write(c->stage.next, data, len, err);
+
+    if (!c->has_label && c->own_args[0] != '\0')
+    {
+        /* a wrong label is the better explanation of whatever went wrong behind it */
+        if (label_parse(c->own_args, strlen(c->own_args), true, &c->label, err) < 0)
+            return -1;
+        if (object_container_set_label(c, err) < 0)
+            return -1;
+    }
+    return rc;
+}
+
+/* Nothing is known yet: takes what is needed from the input, advances it and decides if it can. */
+static int
+object_container_detect(ObjectContainer *c, const uint8_t **data, size_t *len, Error *err)
+{
+    size_t n = MIN(sizeof c->front - c->front_len, *len);
+    size_t frame_bytes;
+
+    memcpy(c->front + c->front_len, *data, n);
+    c->front_len += n;
+    *data += n;
+    *len -= n;
+    /* both kinds begin with more bytes than this */
+    if (c->front_len < LABEL_FRAME_HEADER_BYTES + 8)
+        return 0;
+    if (age_is_age(c->front, c->front_len))
+    {
+        if (object_container_begin_encrypted(c, c->front, c->front_len, err) < 0)
+            return -1;
+        return object_container_decrypt(c, c->front, c->front_len, err);
+    }
+
+    int rc = label_frame_parse(c->front, c->front_len, &c->label, &frame_bytes, err);
+
+    if (rc <= 0)
+        return rc;
+    c->kind = OBJECT_PLAIN;
+    if (object_container_set_label(c, err) < 0)
+        return -1;
+    return stage_write(c->stage.next, c->front + frame_bytes, c->front_len - frame_bytes, err);
+}
+
+static int
+object_container_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    ObjectContainer *c = (ObjectContainer *) st;
+    const uint8_t *data = buf;
+
+    /* front[] holds the longest label, so that this decides before it is full */
+    while (c->kind == OBJECT_UNKNOWN && len > 0)
+    {
+        if (object_container_detect(c, &data, &len, err) < 0)
+            return -1;
+    }
+    if (c->kind == OBJECT_ENCRYPTED)
+        return len > 0 ? object_container_decrypt(c, data, len, err) : 0;
+    return stage_write(c->stage.next, data, len, err);
+}
+
+static int
+object_container_finish(Stage *st, Error *err)
+{
+    const ObjectContainer *c = (const ObjectContainer *) st;
+
+    if (c->kind == OBJECT_UNKNOWN)
+        return error_set(
+            err, ERROR_CORRUPT, "it ends after %zu bytes, within its label", c->front_len);
+    return 0;
+}
+
+static void
+object_container_destroy(Stage *st)
+{
+    free(st);
+}
+
+static const StageOps object_container_ops = {
+    .name = "container",
+    .write = object_container_write,
+    .finish = object_container_finish,
+    .destroy = object_container_destroy,
+};
+
+static int
+object_container_new(
+    const char *key, const AgeIdentities *ids, uint64_t max_plain_bytes, Stage *next, Stage **out,
+    Error *err)
+{
+    ObjectContainer *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return error_nomem(err);
+    stage_init(&c->stage, &object_container_ops, next);
+    c->key = key;
+    c->ids = ids;
+    c->max_plain_bytes = max_plain_bytes;
+    c->kind = OBJECT_UNKNOWN;
+    *out = &c->stage;
+    return 0;
+}
+
+/* The chain is finished: are these the bytes that the label promises? */
+static int
+object_check_plain(const ObjectContainer *c, const Stage *digest, Error *err)
+{
+    if (!c->has_label)
+        return error_set(err, ERROR_CORRUPT, "it has no label");
+    if (digest->bytes_in != c->label.plain_bytes)
+        return error_set(
+            err, ERROR_CORRUPT, "it has %llu bytes, where its label says %llu",
+            (unsigned long long) digest->bytes_in, (unsigned long long) c->label.plain_bytes);
+    if (memcmp(stage_digest_sha256(digest), c->label.sha256, SHA256_BYTES) != 0)
+        return error_set(err, ERROR_CORRUPT, "its bytes do not have the SHA-256 of its label");
+    return 0;
+}
+
+/*
+ * A sink that cannot create its file, say, answers NOT_FOUND or EXISTS about that file. Told to our
+ * caller it would mean that the store has no such object.
+ */
+static int
+object_sink_failed(Error *err)
+{
+    if (err->kind == ERROR_NOT_FOUND || err->kind == ERROR_EXISTS)
+        err->kind = ERROR_IO;
+    return -1;
+}
+
+int
+object_get(
+    Store *store, const char *key, const AgeIdentities *ids, uint64_t max_plain_bytes, Stage *sink,
+    const Deadline *dl, ObjectLabel *label, Error *err)
+{
+    AUTO(stage_freep) Stage *chain = NULL;
+    Stage *st = NULL;
+
+    if (object_chain_add(object_tail_new(sink, &st, err), &st, &chain) < 0 ||
+        object_chain_add(stage_digest_new(chain, &st, err), &st, &chain) < 0)
+        return -1;
+
+    const Stage *digest = chain;
+
+    if (object_chain_add(codec_decoder_new(max_plain_bytes, chain, &st, err), &st, &chain) < 0 ||
+        object_chain_add(
+            object_container_new(key, ids, max_plain_bytes, chain, &st, err), &st, &chain) < 0)
+        return -1;
+
+    const ObjectContainer *container = (const ObjectContainer *) chain;
+
+    if (store_get(store, key, (ByteRange){0}, chain, dl, err) < 0)
+    {
+        /* the store's own answer goes up as it is; what our chain did not like gets its context */
+        if (chain->state != STAGE_FAILED)
+            return -1;
+        (void) object_sink_failed(err);
+        return error_wrap(err, "could not read object \"%s\"", key);
+    }
+    if (stage_finish(chain, err) < 0)
+    {
+        (void) object_sink_failed(err);
+        return error_wrap(err, "could not read object \"%s\"", key);
+    }
+    if (object_check_plain(container, digest, err) < 0)
+        return error_wrap(err, "could not read object \"%s\"", key);
+    if (stage_finish(sink, err) < 0)
+        return object_sink_failed(err);
+    if (label != NULL)
+        *label = container->label;
+    return 0;
+}
+
+/* ---- a small one into memory ---- */
+
+typedef struct ObjectTextSink
+{
+    Stage stage;
+    StrBuf *text; /* borrowed */
+} ObjectTextSink;
+
+static int
+object_text_sink_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    ObjectTextSink *s = (ObjectTextSink *) st;
+
+    strbuf_append(s->text, buf, len);
+    return strbuf_finish(s->text, err);
+}
+
+static int
+object_text_sink_finish(Stage *st UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+static void
+object_text_sink_destroy(Stage *st UNUSED)
+{
+}
+
+static const StageOps object_text_sink_ops = {
+    .name = "text",
+    .write = object_text_sink_write,
+    .finish = object_text_sink_finish,
+    .destroy = object_text_sink_destroy,
+};
+
+int
+object_get_bytes(
+    Store *store, const char *key, const AgeIdentities *ids, size_t max_plain_bytes, char **out,
+    size_t *len, const Deadline *dl, Error *err)
+{
+    AUTO(strbuf_reset) StrBuf text;
+    ObjectTextSink sink = {.text = &text};
+
+    strbuf_init(&text, max_plain_bytes);
+    stage_init(&sink.stage, &object_text_sink_ops, NULL);
+    if (object_get(store, key, ids, max_plain_bytes, &sink.stage, dl, NULL, err) < 0)
+        return -1;
+    /* an empty object has its terminator too */
+    strbuf_append(&text, "", 0);
+    if (strbuf_finish(&text, err) < 0)
+        return -1;
+    *len = text.len;
+    *out = steal(text.data);
+    return 0;
+}
