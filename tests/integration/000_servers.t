@@ -56,6 +56,10 @@ is($result->{timed_out}, 1, 'run: time-out');
 $result = WalTest::run([ 'sh', '-c', 'sleep 1000 & echo started' ]);
 is($result->{stdout}, "started\n", 'run: a child left in the background does not hold it up');
 
+my $s3 = WalTest::s3('x');
+$result = WalTest::run([ 'curl', '-sS', '--cacert', $s3->{'ca-file'}, $s3->{endpoint} ]);
+like($result->{stdout}, qr/ListAllMyBucketsResult/, 'the S3 store answers over TLS');
+
 done_testing();
 
 # Archive by cp, back up under load, restore, compare.

@@ -847,6 +847,42 @@ sub rgw
     return \%rgw_env;
 }
 
+=item s3($prefix, %options)
+
+The [repository] section of an S3 repository under a prefix of this test's own, for config_for; starts the
+store when needed. Credentials are in the shared credentials file, where servers find them too.
+
+    tls    => 0 for http (default: https with the store's own certificate authority)
+    vhost  => 1 for the bucket in the host name
+
+=cut
+
+sub s3
+{
+    my ($prefix, %opt) = @_;
+    my $rgw = rgw();
+    my $home = "$ENV{HOME}/.aws";
+    my $tls = $opt{tls} // 1;
+    my $endpoint = 'RGW_' . ($opt{vhost} ? 'VHOST_' : '') . ($tls ? 'HTTPS' : 'HTTP');
+    my $file = "$home/credentials";
+
+    # tests of one run share the file, and the store whose keys are in it
+    make_path($home, { mode => 0700 });
+    open my $fh, '>', "$file.$$" or die "could not create $file.$$: $!";
+    chmod 0600, "$file.$$";
+    print $fh "[default]\naws_access_key_id = $rgw->{RGW_ACCESS_KEY}\n",
+      "aws_secret_access_key = $rgw->{RGW_SECRET_KEY}\n";
+    close $fh or die "could not write $file.$$: $!";
+    rename "$file.$$", $file or die "could not rename $file.$$: $!";
+    return {
+        url => "s3://$rgw->{RGW_BUCKET}/" . basename($0, '.t') . "-$$/$prefix",
+        endpoint => $rgw->{$endpoint},
+        region => 'us-east-1',
+        'path-style' => $opt{vhost} ? 'off' : 'on',
+        'ca-file' => $tls ? $rgw->{RGW_CA} : undef,
+    };
+}
+
 =back
 
 =head1 WAITING
