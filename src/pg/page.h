@@ -61,7 +61,7 @@ typedef struct WalCheck
 {
     WalExpect expect;
     uint64_t offset;   /* bytes seen */
-    uint64_t data_end; /* nothing but zeros (or the mark) from here on, as far as seen */
+    uint64_t data_end; /* after the end: nothing but zeros (or the mark) from here on */
     bool padded;       /* it carries the pad mark */
 
     /* the rest is private to page.c */
@@ -98,10 +98,10 @@ MUST_CHECK int wal_check_write(WalCheck *check, const void *data, size_t len, Er
  * padded in the middle of WAL (as assembled from pieces) is not complete, and that is no error
  * here.
  *
- * What cannot be told: a segment without the mark that was cut within the last record's body,
- * behind the header of the last page, and padded with zeros. It looks like a record of zeros; only
- * the next segment holds the bytes that its CRC needs. Padding by walstream carries the mark
- * wherever 32 bytes or more are missing.
+ * What cannot be told: a segment without the mark that was cut on its last page, within the last
+ * record and behind the record's back link (its first 16 bytes), and padded with zeros. It looks
+ * like a record of zeros; only the next segment has the bytes that its CRC needs. Padding by
+ * walstream carries the mark wherever 32 bytes or more are missing.
  */
 MUST_CHECK int wal_check_finish(WalCheck *check, bool *complete, Error *err);
 
