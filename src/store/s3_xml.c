@@ -51,13 +51,13 @@ s3_xml_fail(S3XmlReader *r, ErrorKind kind, const char *why)
 static bool
 s3_xml_grow(S3XmlReader *r, void **array, size_t *cap, size_t count, size_t item_bytes)
 {
-    if (count < *cap)
-        return true;
     if (count >= S3_XML_MAX_ENTRIES)
     {
         s3_xml_fail(r, ERROR_CORRUPT, "too many entries in one answer");
         return false;
     }
+    if (count < *cap)
+        return true;
 
     size_t want = *cap == 0 ? 64 : *cap * 2;
     void *grown = realloc(*array, want * item_bytes);
