@@ -216,15 +216,16 @@ format:
 
 # ---- documentation and installation ----
 MAN_PAGES := $(wildcard doc/man/*.[1-8])
+-include doc/module.mk
 
-## man           check the manual pages
-man:
+## man           make and check the manual pages
+man: $(MAN_PAGES)
 	$(Q)$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES),:)
 
 man_dir = $(MANDIR)/man$(subst .,,$(suffix $(1)))
 
 ## install       programs, manual pages, documentation; PREFIX, DESTDIR
-install: all
+install: all $(MAN_PAGES)
 	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(DOCDIR)
 	$(if $(PROGRAMS),$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(BINDIR))
 	$(if $(LIBEXEC_PROGRAMS),$(INSTALL) -m 755 $(LIBEXEC_PROGRAMS) $(DESTDIR)$(LIBEXECDIR))

@@ -581,6 +581,17 @@ test_which_file(void)
     config_free(NULL);
 }
 
+/* The file that people begin with; tests run in the top of the tree. */
+static void
+test_example(void)
+{
+    AUTO(config_freep) Config *cfg = NULL;
+    Error err = {.kind = ERROR_NONE};
+
+    ok(config_load("doc/walstream.conf.example", NULL, &cfg, &err) == 0,
+       "the example is read without an error %s", err.msg);
+}
+
 /* What is printed in messages and the man page reads back as the same number. */
 static void
 test_format_number(void)
@@ -631,6 +642,7 @@ main(void)
     test_overrides();
     test_is_override();
     test_which_file();
+    test_example();
     test_format_number();
     return done_testing();
 }
