@@ -178,7 +178,7 @@ label_frame_parse(const void *data, size_t len, ObjectLabel *out, size_t *frame_
         return 0;
     if (get_u32le(bytes) != LABEL_FRAME_MAGIC ||
         memcmp(bytes + 8, LABEL_FRAME_WORD, LABEL_FRAME_HEADER_BYTES - 8) != 0)
-        return error_set(err, ERROR_CORRUPT, "does not begin with a label");
+        return error_set(err, ERROR_CORRUPT, "it begins neither with a label nor as an age file");
 
     uint32_t body_bytes = get_u32le(bytes + 4);
 

@@ -6,11 +6,7 @@
  */
 #include "stream/codec.h"
 
-#include <fcntl.h>
 #include <malloc.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "common/bytes.h"
 #include "common/clock.h"
@@ -19,7 +15,7 @@
 
 #include "stream_test.h"
 
-extern char **environ;
+#include "tool_test.h"
 
 static const struct
 {
@@ -519,72 +515,6 @@ test_memory(void)
 
 /* ---- the command-line tools ---- */
 
-static char dir[] = "/tmp/walstream-test-XXXXXX";
-
-static void
-file_path(const char *name, char *path, size_t len)
-{
-    (void) snprintf(path, len, "%s/%s", dir, name);
-}
-
-static bool
-file_write(const char *name, const uint8_t *data, size_t len)
-{
-    char path[128];
-    Error err = {0};
-
-    file_path(name, path, sizeof path);
-
-    AUTO(fd_close) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-    return fd >= 0 && fs_write_all(fd, data, len, path, &err) == 0;
-}
-
-/* Runs argv with stdin and stdout being files in dir; true when it exits with 0. */
-static bool
-run_tool(char *const argv[], const char *in, const char *out)
-{
-    char in_path[128];
-    char out_path[128];
-    posix_spawn_file_actions_t actions;
-    pid_t pid;
-    int status = -1;
-
-    file_path(in, in_path, sizeof in_path);
-    file_path(out, out_path, sizeof out_path);
-    (void) posix_spawn_file_actions_init(&actions);
-    (void) posix_spawn_file_actions_addopen(&actions, 0, in_path, O_RDONLY, 0);
-    (void) posix_spawn_file_actions_addopen(
-        &actions, 1, out_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-    int rc = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-
-    (void) posix_spawn_file_actions_destroy(&actions);
-    if (rc != 0)
-    {
-        diag("cannot run %s: %s", argv[0], strerror(rc));
-        return false;
-    }
-    return waitpid(pid, &status, 0) == pid && status == 0;
-}
-
-static bool
-file_holds(const char *name, const uint8_t *data, size_t len)
-{
-    char path[128];
-    char *text = NULL;
-    size_t got = 0;
-    Error err = {0};
-
-    file_path(name, path, sizeof path);
-
-    bool good = fs_read_file(path, 64 << 20, &text, &got, &err) == 0 && got == len &&
-                memcmp(text, data, len) == 0;
-
-    free(text);
-    return good;
-}
-
 static void
 test_tools_read(void)
 {
@@ -606,18 +536,18 @@ test_tools_read(void)
             bool good;
 
             (void) snprintf(tool, sizeof tool, "%s", specs[s].tool);
-            file_path("encoded", path, sizeof path);
+            tool_file_path("encoded", path, sizeof path);
             test_sink_init(&encoded, 0);
             /* as in an object: behind a skippable frame */
             good = stage_write(&encoded.stage, skippable, skippable_len, &err) == 0 &&
                    encode(
                        specs[s].name, inputs[i].len, data, inputs[i].len, 1 << 20, &encoded,
                        &err) == 0 &&
-                   file_write("encoded", encoded.data, encoded.len);
-            good = good && run_tool(from_stdin, "encoded", "plain") &&
-                   file_holds("plain", data, inputs[i].len) &&
-                   run_tool(from_file, "encoded", "plain") &&
-                   file_holds("plain", data, inputs[i].len);
+                   tool_file_write("encoded", encoded.data, encoded.len);
+            good = good && tool_run(from_stdin, "encoded", "plain") &&
+                   tool_file_holds("plain", data, inputs[i].len) &&
+                   tool_run(from_file, "encoded", "plain") &&
+                   tool_file_holds("plain", data, inputs[i].len);
             ok(good, "%s -d opens %s: %s", specs[s].tool, specs[s].name, inputs[i].label);
             test_sink_reset(&encoded);
             free(data);
@@ -649,7 +579,7 @@ test_tools_write(void)
         char path[128];
         char *argv[9] = {NULL};
 
-        file_path("plain", path, sizeof path);
+        tool_file_path("plain", path, sizeof path);
         for (size_t a = 0; a < 8 && commands[c][a] != NULL; a++)
         {
             size_t used = strlen(title);
@@ -665,8 +595,9 @@ test_tools_write(void)
             size_t encoded_len = 0;
             Error err = {0};
 
-            file_path("encoded", encoded_path, sizeof encoded_path);
-            if (!file_write("plain", data, inputs[i].len) || !run_tool(argv, "plain", "encoded") ||
+            tool_file_path("encoded", encoded_path, sizeof encoded_path);
+            if (!tool_file_write("plain", data, inputs[i].len) ||
+                !tool_run(argv, "plain", "encoded") ||
                 fs_read_file(encoded_path, 64 << 20, &encoded, &encoded_len, &err) < 0 ||
                 !decodes_to((const uint8_t *) encoded, encoded_len, 65536, data, inputs[i].len))
             {
@@ -680,25 +611,10 @@ test_tools_write(void)
     }
 }
 
-static void
-remove_files(void)
-{
-    static const char *const files[] = {"plain", "encoded"};
-
-    for (size_t i = 0; i < ARRAY_COUNT(files); i++)
-    {
-        char path[128];
-
-        file_path(files[i], path, sizeof path);
-        (void) unlink(path);
-    }
-    (void) rmdir(dir);
-}
-
 int
 main(void)
 {
-    if (mkdtemp(dir) == NULL)
+    if (!tool_files_begin())
         return 1;
     test_names();
     test_memory();
@@ -710,6 +626,6 @@ main(void)
     test_frames();
     test_tools_read();
     test_tools_write();
-    remove_files();
+    tool_files_end();
     return done_testing();
 }

@@ -488,6 +488,66 @@ test_wrong_promise(void)
     }
 }
 
+/*
+ * An age file for our identity that has another stanza of ours, or none: no object, and above all
+ * not "not found".
+ */
+static void
+test_foreign_age(void)
+{
+    static const struct
+    {
+        const char *label, *own_args;
+    } cases[] = {
+        {"no label", NULL},
+        {"a label of version 2", "2 " KEY},
+        {"a label without key ids",
+         "1 " KEY " 0000000000000003 "
+         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        AUTO(age_recipients_freep) AgeRecipients *recipients = recipients_new(LOCK_ONE);
+        AUTO(age_identities_freep) AgeIdentities *ids = identities_new(0);
+        AUTO(age_encryption_freep) AgeEncryption *encryption = NULL;
+        TestSink file, sink;
+        OneStore one;
+        Stage *age = NULL;
+        Stage *codec = NULL;
+        ObjectLabel label;
+        Error err = {0};
+        uint8_t header[1024];
+        size_t header_len = 0;
+        bool good = age_encryption_begin(recipients, &encryption, &err) == 0;
+
+        one_store_init(&one);
+        test_sink_init(&file, 0);
+        test_sink_init(&sink, 0);
+        if (good)
+            header_len = age_encryption_header_bytes(
+                encryption, cases[i].own_args != NULL ? strlen(cases[i].own_args) : 0);
+        good =
+            good && header_len <= sizeof header &&
+            age_encryption_header(encryption, cases[i].own_args, header, header_len, &err) == 0 &&
+            stage_write(&file.stage, header, header_len, &err) == 0 &&
+            age_encryptor_new(encryption, &file.stage, &age, &err) == 0 &&
+            codec_encoder_new((CodecSpec){CODEC_LZ4, 0}, 3, age, &codec, &err) == 0 &&
+            test_push(codec, (const uint8_t *) "abc", 3, 3, &err) == 0;
+        if (good)
+            one_store_set(&one, KEY, file.data, file.len);
+        ok(good && object_peek(&one.store, KEY, &no_limit, &label, &err) < 0 &&
+               err.kind == ERROR_CORRUPT,
+           "age file with %s: peek", cases[i].label);
+        ok(good && object_get(&one.store, KEY, ids, 100, &sink.stage, &no_limit, NULL, &err) < 0 &&
+               err.kind == ERROR_CORRUPT && !sink.finished,
+           "age file with %s: get", cases[i].label);
+        test_sink_reset(&file);
+        test_sink_reset(&sink);
+        one_store_reset(&one);
+    }
+}
+
 /* ---- sinks that fail ---- */
 
 typedef struct RudeSink
@@ -588,6 +648,7 @@ main(void)
     test_swapped();
     test_damaged();
     test_wrong_promise();
+    test_foreign_age();
     test_failing_sink();
     test_pool_too_small();
     return done_testing();
