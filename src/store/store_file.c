@@ -517,8 +517,10 @@ file_put(Store *base, const char *key, const StoreBody *body, const Deadline *dl
 
     if (store_file_reserved(key))
         return error_set(
-            err, ERROR_USAGE, "cannot create object \"%s\": names with \"%s\" are reserved", key,
-            FILE_TEMP_PREFIX);
+            err, ERROR_USAGE,
+            "cannot create object \"%s\": the store keeps names that begin with "
+            "\"%s\" or \".nfs\" for itself",
+            key, FILE_TEMP_PREFIX);
     for (int race = 0; race < FILE_RACES_MAX; race++)
     {
         AUTO(fd_close) int dir = -1;
