@@ -55,8 +55,8 @@ void deadline_sleep_ms(const Deadline *dl, int64_t ms);
 int clock_cond_init(pthread_cond_t *cond);
 
 /*
- * One wait on cond (made by clock_cond_init) within the deadline, at most 100 ms, so that the cancel
- * flag is seen. The caller loops over its predicate and deadline_check.
+ * One wait on cond (made by clock_cond_init) within the deadline, at most 100 ms, so that the
+ * cancel flag is seen. The caller loops over its predicate and deadline_check.
  */
 void deadline_cond_wait(const Deadline *dl, pthread_cond_t *cond, pthread_mutex_t *lock);
 

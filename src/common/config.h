@@ -4,8 +4,9 @@
  * The configuration: one table declares each option (name, type, unit, default, range, reloadable,
  * help). The reader, --help, the man page walstream.conf(5) and `walctl config` come from it.
  *
- * An INI file: --config FILE, else $WALSTREAM_CONFIG, else /etc/walstream/walstream.conf. The command
- * line's --section.key=value beats the file. Unknown sections and keys are errors with file and line.
+ * An INI file: --config FILE, else $WALSTREAM_CONFIG, else /etc/walstream/walstream.conf. The
+ * command line's --section.key=value beats the file. Unknown sections and keys are errors with file
+ * and line.
  * ';' and '#' begin a comment at the start of a line, or after a blank. Of the repeatable key
  * (recipient) every line counts, and the command line's replace the file's; another key given twice
  * in the file is an error, on the command line the last one counts.
@@ -50,13 +51,13 @@ typedef struct Config
     struct
     {
         const char *slot;
-        int64_t flush_interval_ms;  /* 1s; 10ms..1h */
-        bool synchronous;           /* off */
-        uint64_t workers;           /* 2; 1..64 */
-        uint64_t memory_bytes;      /* 64MiB; at least 24MiB */
-        uint64_t max_put_rate;      /* uploads of pieces per second, 0 (default): no bound; 0..10000 */
-        const char *socket;         /* /run/walstream/walstream.sock */
-        const char *http;           /* reserved for the metrics endpoint */
+        int64_t flush_interval_ms; /* 1s; 10ms..1h */
+        bool synchronous;          /* off */
+        uint64_t workers;          /* 2; 1..64 */
+        uint64_t memory_bytes;     /* 64MiB; at least 24MiB */
+        uint64_t max_put_rate; /* uploads of pieces per second, 0 (default): no bound; 0..10000 */
+        const char *socket;    /* /run/walstream/walstream.sock */
+        const char *http;      /* reserved for the metrics endpoint */
     } stream;
     struct
     {
@@ -123,8 +124,8 @@ extern const size_t config_option_count;
 /* A number of the option's type with its unit, "24MiB", "1h"; 32 bytes are enough. Returns buf. */
 char *config_format_number(ConfigType type, int64_t value, char *buf, size_t len);
 
-/* The effective value as text (a list: its i-th), and where it comes from: "default", "FILE line N",
- * "command line". Both borrowed from cfg. NULL value behind the end of a list. */
+/* The effective value as text (a list: its i-th), and where it comes from: "default", "FILE line
+ * N", "command line". Both borrowed from cfg. NULL value behind the end of a list. */
 const char *
 config_value(const Config *cfg, const ConfigOption *option, size_t i, const char **source);
 

@@ -296,6 +296,16 @@ fs_rename_tmp(const char *tmp, const char *dest, Error *err)
     return -1;
 }
 
+/* Closes where that may fail; the scope's own release has nothing left to do. */
+static int
+fs_close(int *fd)
+{
+    int rc = close(*fd);
+
+    *fd = -1;
+    return rc;
+}
+
 /* The way of file systems without nameless files. */
 static int
 fs_place_named(int src_fd, const char *tmp, const char *dest, mode_t mode, bool durable, Error *err)
@@ -315,10 +325,7 @@ fs_place_named(int src_fd, const char *tmp, const char *dest, mode_t mode, bool 
     }
 
     /* before the rename: a network file system may tell only now that the disk is full */
-    int rc = close(fd);
-
-    fd = -1;
-    if (rc < 0)
+    if (fs_close(&fd) < 0)
     {
         (void) error_sys(err, "could not close \"%s\"", tmp);
         (void) unlink(tmp);

@@ -11,19 +11,21 @@
 
 #include "common/error.h"
 
-void fd_close(int *fd);    /* closes if >= 0; for AUTO, on the failing path */
-void free_text(char **p);  /* free(*p); for AUTO */
+void fd_close(int *fd);   /* closes if >= 0; for AUTO, on the failing path */
+void free_text(char **p); /* free(*p); for AUTO */
 
 /* All of it or an error (IO). "what" names the file in the message. */
 MUST_CHECK int fs_write_all(int fd, const void *buf, size_t len, const char *what, Error *err);
 
 /* Reads until len or end of file; *got says how much. */
-MUST_CHECK int fs_read_full(int fd, void *buf, size_t len, size_t *got, const char *what, Error *err);
+MUST_CHECK int
+fs_read_full(int fd, void *buf, size_t len, size_t *got, const char *what, Error *err);
 MUST_CHECK int
 fs_pread_full(int fd, void *buf, size_t len, off_t at, size_t *got, const char *what, Error *err);
 
 /* A whole small file as NUL-terminated text; *out is the caller's. CORRUPT when larger than max. */
-MUST_CHECK int fs_read_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err);
+MUST_CHECK int
+fs_read_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err);
 
 /* The same for a file with a secret: DENIED, with a hint, if group or others can read it. */
 MUST_CHECK int

@@ -97,7 +97,8 @@ parse_hex_bytes(const char *text, uint8_t *out, size_t out_len)
     if (text[out_len * 2] != '\0')
         return false;
     for (size_t i = 0; i < out_len; i++)
-        out[i] = (uint8_t) (parse_hex_digit(text[2 * i]) << 4 | parse_hex_digit(text[2 * i + 1]));
+        out[i] =
+            (uint8_t) ((unsigned) parse_hex_digit(text[2 * i]) << 4 | (unsigned) parse_hex_digit(text[2 * i + 1]));
     return true;
 }
 

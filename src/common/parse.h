@@ -21,7 +21,7 @@ MUST_CHECK bool parse_hex_bytes(const char *text, uint8_t *out, size_t out_len);
 /* Writes 2 * len lower-case digits and a NUL. Returns out. */
 char *format_hex(const void *data, size_t len, char *out);
 
-/* "64MiB", "1GB" (as PostgreSQL: 1024-based), "512kB", "4096"; units B kB KiB MB MiB GB GiB TB TiB. */
+/* "64MiB", "1GB" (as PostgreSQL: 1024-based), "512kB", "4096"; also B, KiB, MB, GiB, TB, TiB. */
 MUST_CHECK bool parse_bytes(const char *text, uint64_t *out);
 
 /* "100ms", "1s", "5min", "2h", "30d"; a bare number means seconds. */

@@ -26,12 +26,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static bool
 replay_bytes(const char *data, size_t size)
 {
-    uint8_t *copy = malloc(size);
+    uint8_t *copy = malloc(MAX(size, 1));
 
-    if (copy == NULL && size > 0)
+    if (copy == NULL)
         return false;
-    if (size > 0)
-        memcpy(copy, data, size);
+    memcpy(copy, data, size);
 
     int rc = LLVMFuzzerTestOneInput(copy, size);
 
