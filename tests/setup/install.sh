@@ -70,7 +70,7 @@ install_packages()
     esac
     say "apt-get install $lacking"
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
+    DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 apt-get -qq -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
         -o DPkg::Lock::Timeout=300 install --no-install-recommends --yes $lacking </dev/null >/dev/null
 }
 
