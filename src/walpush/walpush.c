@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/fs.h"
+#include "common/helper.h"
 #include "common/localsock.h"
 #include "common/log.h"
 #include "common/parse.h"
@@ -106,7 +107,7 @@ push_become_direct(char **argv, Error *err)
 {
     char path[4096];
 
-    if (fs_find_helper("walpush-direct", path, sizeof path, err) < 0)
+    if (helper_find("walpush-direct", path, sizeof path, err) < 0)
         return -1;
     (void) execv(path, argv);
     return error_sys(err, "could not run \"%s\"", path);

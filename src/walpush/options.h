@@ -1,0 +1,27 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * The command line of walpush, read alike by the fast path and by walpush-direct.
+ */
+#ifndef WALPUSH_OPTIONS_H
+#define WALPUSH_OPTIONS_H
+
+#include "common/cli.h"
+
+#define PUSH_TIMEOUT_MS 60000
+
+typedef struct PushOptions
+{
+    CliResult cli;
+    Config *cfg;
+    const char *path; /* %p */
+    const char *name; /* %f, or the last component of path; borrowed */
+    int64_t timeout_ms;
+    bool answered; /* --help or --version was printed: nothing to do */
+} PushOptions;
+
+/* Reads command line and configuration. USAGE. */
+MUST_CHECK int push_read_options(int argc, char **argv, PushOptions *out, Error *err);
+void push_options_reset(PushOptions *options);
+
+#endif
