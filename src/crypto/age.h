@@ -5,7 +5,8 @@
  * passphrase, payload in 64 KiB chunks, and a stanza of our own, "walstream", which age ignores:
  * it can be read without any key and is protected by the header's MAC.
  *
- * Everything secret is wiped when its owner is freed.
+ * Everything secret is wiped when its owner is freed. Recipients and identities that are filled may
+ * be used by several threads at once; an encryption and a stage belong to one.
  */
 #ifndef WALSTREAM_AGE_H
 #define WALSTREAM_AGE_H

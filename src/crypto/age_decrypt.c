@@ -172,28 +172,29 @@ age_decryptor_bad_chunk(const AgeDecryptor *d, const char *what, Error *err)
         (unsigned long long) d->payload.chunk_no, what);
 }
 
-/* A full chunk behind which there are more bytes. */
+/*
+ * A full chunk may turn out to be an inner one where the last is due, or the other way about: that
+ * tells a file that was cut or continued at a chunk's end from one that was changed, and its bytes
+ * are genuine, so they are passed on before the error.
+ */
 static int
-age_decryptor_open_inner(AgeDecryptor *d, const uint8_t *sealed, Error *err)
+age_decryptor_open_full(AgeDecryptor *d, const uint8_t *sealed, bool at_end, Error *err)
 {
     ByteView view = {sealed, AGE_SEALED_CHUNK_BYTES};
-    bool authentic, ended = false;
+    bool as_due, otherwise = false;
 
-    if (age_payload_open(&d->payload, view, false, d->plain, &authentic, err) < 0)
+    if (age_payload_open(&d->payload, view, at_end, d->plain, &as_due, err) < 0 ||
+        (!as_due && age_payload_open(&d->payload, view, !at_end, d->plain, &otherwise, err) < 0))
         return -1;
-    if (!authentic)
-    {
-        /* it may be the true last chunk, and what follows does not belong to the file */
-        if (age_payload_open(&d->payload, view, true, d->plain, &ended, err) < 0)
-            return -1;
-        if (!ended)
-            return age_decryptor_bad_chunk(d, "was changed or is out of place", err);
-    }
+    if (!as_due && !otherwise)
+        return age_decryptor_bad_chunk(d, "was changed or is out of place", err);
     d->fill = 0;
     if (stage_write(d->stage.next, d->plain, AGE_CHUNK_BYTES, err) < 0)
         return -1;
-    if (ended)
-        return error_set(err, ERROR_CORRUPT, "damaged age payload: bytes follow its last chunk");
+    if (otherwise)
+        return error_set(
+            err, ERROR_CORRUPT, "damaged age payload: %s",
+            at_end ? "the file is cut off behind a chunk" : "bytes follow its last chunk");
     return 0;
 }
 
@@ -201,14 +202,14 @@ static int
 age_decryptor_take_payload(AgeDecryptor *d, const uint8_t **data, size_t *len, Error *err)
 {
     if (d->fill == AGE_SEALED_CHUNK_BYTES)
-        return age_decryptor_open_inner(d, d->buf, err);
+        return age_decryptor_open_full(d, d->buf, false, err);
     if (d->fill == 0 && *len > AGE_SEALED_CHUNK_BYTES)
     {
         const uint8_t *sealed = *data;
 
         *data += AGE_SEALED_CHUNK_BYTES;
         *len -= AGE_SEALED_CHUNK_BYTES;
-        return age_decryptor_open_inner(d, sealed, err);
+        return age_decryptor_open_full(d, sealed, false, err);
     }
 
     size_t n = MIN(*len, AGE_SEALED_CHUNK_BYTES - d->fill);
@@ -225,6 +226,8 @@ age_decryptor_open_last(AgeDecryptor *d, Error *err)
 {
     bool authentic;
 
+    if (d->fill == AGE_SEALED_CHUNK_BYTES)
+        return age_decryptor_open_full(d, d->buf, true, err);
     if (d->fill < AGE_TAG_BYTES)
         return age_decryptor_bad_chunk(d, "is cut off", err);
     if (age_payload_open(

@@ -40,7 +40,10 @@ age_encryption_append_base64(AgeEncryption *e, const uint8_t *data, size_t len)
     char text[BASE64_RAW_LEN(AGE_STANZA_BODY_BYTES)];
 
     assert(len <= AGE_STANZA_BODY_BYTES);
-    age_encryption_append(e, text, base64_encode_raw(data, len, text));
+
+    size_t n = base64_encode_raw(data, len, text);
+
+    age_encryption_append(e, text, n);
 }
 
 /* Wraps the file key with wrap_key and ends the stanza whose arguments are there. */
@@ -98,17 +101,9 @@ age_encryption_add_scrypt(AgeEncryption *e, const AgeRecipients *r, Error *err)
     return rc;
 }
 
-int
-age_encryption_begin(const AgeRecipients *r, AgeEncryption **out, Error *err)
+static int
+age_encryption_fill(AgeEncryption *e, const AgeRecipients *r, Error *err)
 {
-    *out = NULL;
-    if (age_recipients_count(r) == 0)
-        return error_set(err, ERROR_USAGE, "no recipient to encrypt for");
-
-    AUTO(age_encryption_freep) AgeEncryption *e = calloc(1, sizeof *e);
-
-    if (e == NULL)
-        return error_nomem(err);
     e->is_passphrase = r->passphrase != NULL;
     if (crypto_random(e->file_key, sizeof e->file_key, err) < 0)
         return -1;
@@ -117,7 +112,26 @@ age_encryption_begin(const AgeRecipients *r, AgeEncryption **out, Error *err)
     for (size_t i = 0; i < r->count; i++)
         if (age_encryption_add_x25519(e, &r->keys[i], err) < 0)
             return -1;
-    *out = steal(e);
+    return 0;
+}
+
+int
+age_encryption_begin(const AgeRecipients *r, AgeEncryption **out, Error *err)
+{
+    *out = NULL;
+    if (age_recipients_count(r) == 0)
+        return error_set(err, ERROR_USAGE, "no recipient to encrypt for");
+
+    AgeEncryption *e = calloc(1, sizeof *e);
+
+    if (e == NULL)
+        return error_nomem(err);
+    if (age_encryption_fill(e, r, err) < 0)
+    {
+        age_encryption_free(e);
+        return -1;
+    }
+    *out = e;
     return 0;
 }
 

@@ -139,7 +139,7 @@ bech32_decode(
     if (separator >= hrp_cap)
         return error_set(err, ERROR_USAGE, "prefix is too long");
 
-    uint8_t values[BECH32_TEXT_MAX];
+    uint8_t values[BECH32_TEXT_MAX] = {0};
     int rc = bech32_decode_values(text, len, separator, values, err);
 
     if (rc == 0)

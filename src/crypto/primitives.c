@@ -285,7 +285,7 @@ crypto_aead_new(const uint8_t key[CRYPTO_KEY_BYTES], bool encrypt, CryptoAead **
     if (crypto_need(crypto_algorithms.chacha20_poly1305, "ChaCha20-Poly1305", err) < 0)
         return -1;
 
-    AUTO(crypto_aead_freep) CryptoAead *aead = calloc(1, sizeof *aead);
+    CryptoAead *aead = calloc(1, sizeof *aead);
 
     if (aead == NULL)
         return error_nomem(err);
@@ -293,8 +293,11 @@ crypto_aead_new(const uint8_t key[CRYPTO_KEY_BYTES], bool encrypt, CryptoAead **
     if (aead->ctx == NULL ||
         EVP_CipherInit_ex2(
             aead->ctx, crypto_algorithms.chacha20_poly1305, key, NULL, encrypt ? 1 : 0, NULL) != 1)
+    {
+        crypto_aead_free(aead);
         return crypto_failed(err, "set up ChaCha20-Poly1305");
-    *out = steal(aead);
+    }
+    *out = aead;
     return 0;
 }
 

@@ -7,7 +7,7 @@
  */
 #include "crypto/age.h"
 
-#include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +15,7 @@
 
 #include "common/parse.h"
 #include "tap.h"
+#include "tempdir.h"
 
 #define KEY_RECIPIENT "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
 #define KEY_SECRET "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
@@ -42,9 +43,9 @@ bytes_append(Bytes *b, const void *data, size_t len)
     {
         b->cap = 2 * (b->len + len);
         b->data = realloc(b->data, b->cap);
-        if (b->data == NULL)
-            abort();
     }
+    if (b->data == NULL)
+        abort();
     memcpy(b->data + b->len, data, len);
     b->len += len;
 }
@@ -460,6 +461,56 @@ test_passphrase_round_trip(void)
        "the passphrase opens it");
 }
 
+typedef struct SharedKeys
+{
+    const AgeRecipients *recipients;
+    const AgeIdentities *ids;
+} SharedKeys;
+
+/* Returns its argument if every round trip was good, else NULL. */
+static void *
+use_shared_keys(void *arg)
+{
+    const SharedKeys *shared = arg;
+    AUTO(bytes_reset) Bytes plain = pattern_of(1000);
+
+    for (int i = 0; i < 50; i++)
+    {
+        AUTO(bytes_reset) Bytes sealed = {0}, back = {0};
+        Error err = {0};
+
+        if (encrypt_for(shared->recipients, OWN_ARGS, &plain, 300, &sealed, &err) < 0 ||
+            decrypt_with(shared->ids, sealed.data, sealed.len, 300, NULL, &back, &err) < 0 ||
+            !bytes_equal(&plain, &back))
+            return NULL;
+    }
+    return arg;
+}
+
+static void
+test_threads(void)
+{
+    AUTO(age_recipients_freep)
+    AgeRecipients *r = recipients_of((const char *const[]){KEY_RECIPIENT, NULL});
+    AUTO(age_identities_freep)
+    AgeIdentities *ids = identities_of((const char *const[]){KEY_SECRET, NULL});
+    SharedKeys shared = {r, ids};
+    pthread_t threads[4];
+    size_t good = 0;
+
+    for (size_t i = 0; i < ARRAY_COUNT(threads); i++)
+        if (pthread_create(&threads[i], NULL, use_shared_keys, &shared) != 0)
+            abort();
+    for (size_t i = 0; i < ARRAY_COUNT(threads); i++)
+    {
+        void *result = NULL;
+
+        (void) pthread_join(threads[i], &result);
+        good += result == &shared ? 1 : 0;
+    }
+    ok(good == ARRAY_COUNT(threads), "four threads share recipients and identities");
+}
+
 /* ---- damage ---- */
 
 /* Everything that was passed on must be a prefix of what was encrypted. */
@@ -696,19 +747,14 @@ test_bad_own_args(void)
 
 /* ---- identity files ---- */
 
-static char dir[] = "/tmp/test_age.XXXXXX";
-
 static const char *
 file_with(const void *data, size_t len, mode_t mode)
 {
-    static char path[sizeof dir + 16];
+    const char *path = tempdir_name("identity");
 
-    (void) snprintf(path, sizeof path, "%s/identity", dir);
-    (void) unlink(path);
-
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-    if (fd < 0 || write(fd, data, len) != (ssize_t) len || fchmod(fd, mode) < 0 || close(fd) < 0)
+    (void) unlink(path); /* it may be there without the right to write */
+    (void) tempdir_write("identity", data, len);
+    if (chmod(path, mode) < 0)
         abort();
     return path;
 }
@@ -771,7 +817,7 @@ test_identity_files(void)
 
     ok(age_identities_load(ids, "/nonexistent/identity", &err) == -1 && err.kind == ERROR_NOT_FOUND,
        "identity file: missing");
-    ok(age_identities_load(ids, dir, &err) == -1 && age_identities_count(ids) == 0,
+    ok(age_identities_load(ids, tempdir_path, &err) == -1 && age_identities_count(ids) == 0,
        "identity file: a directory");
     memset(large.data, '#', large.len);
     ok(age_identities_load(ids, file_with(large.data, large.len, 0600), &err) == -1 &&
@@ -819,8 +865,7 @@ test_protected_identity_file(void)
 int
 main(void)
 {
-    if (mkdtemp(dir) == NULL)
-        abort();
+    (void) tempdir_make();
     test_bad_recipients();
     test_bad_identities();
     test_keys();
@@ -829,6 +874,7 @@ main(void)
     test_several_recipients();
     test_no_own_stanza();
     test_passphrase_round_trip();
+    test_threads();
     test_damage();
     test_damage_of_chunks();
     test_header_bound();
@@ -837,7 +883,5 @@ main(void)
     test_bad_own_args();
     test_identity_files();
     test_protected_identity_file();
-    (void) unlink(file_with("", 0, 0600));
-    (void) rmdir(dir);
     return done_testing();
 }
