@@ -39,6 +39,7 @@ helper_find(const char *name, char *path, size_t cap, Error *err)
         return 0;
     (void) error_set(err, ERROR_NOT_FOUND, "could not find the program \"%s\"", name);
     return error_hint(
-        err, "It belongs beside this program, or into ../libexec/walstream; WALSTREAM_LIBEXEC can name "
-             "its folder.");
+        err,
+        "It belongs beside this program, or into ../libexec/walstream; WALSTREAM_LIBEXEC can name "
+        "its folder.");
 }

@@ -1,8 +1,9 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * Messages between our own processes over a Unix socket (SOCK_SEQPACKET: one send is one receive), with
- * descriptors in passing and the peer's credentials checked. libc only: linked into the fast paths.
+ * Messages between our own processes over a Unix socket (SOCK_SEQPACKET: one send is one receive),
+ * with descriptors in passing and the peer's credentials checked. libc only: linked into the fast
+ * paths.
  */
 #ifndef WALSTREAM_LOCALSOCK_H
 #define WALSTREAM_LOCALSOCK_H
@@ -25,8 +26,8 @@ MUST_CHECK int localsock_connect(const char *path, const Deadline *dl, int *fd, 
 MUST_CHECK int localsock_listen(const char *path, int *fd, Error *err);
 
 /*
- * Accepts one connection, of our user or root; others are dropped. Waits up to wait_ms; *fd is -1 when
- * nobody came.
+ * Accepts one connection, of our user or root; others are dropped. Waits up to wait_ms; *fd is -1
+ * when nobody came.
  */
 MUST_CHECK int localsock_accept(int listen_fd, int64_t wait_ms, int *fd, Error *err);
 
@@ -36,8 +37,8 @@ MUST_CHECK int localsock_send(
     Error *err);
 
 /*
- * One message, NUL-terminated in buf of cap bytes; *len 0: the peer has closed. Descriptors that came
- * along are the caller's; at most fd_max, *fd_count of them.
+ * One message, NUL-terminated in buf of cap bytes; *len 0: the peer has closed. Descriptors that
+ * came along are the caller's; at most fd_max, *fd_count of them.
  */
 MUST_CHECK int localsock_receive(
     int fd, char *buf, size_t cap, size_t *len, int *fds, size_t fd_max, size_t *fd_count,

@@ -3,9 +3,9 @@
  *
  * Archiving one file of pg_wal; see archive.h.
  *
- * What a crash leaves: nothing, or an object that is complete under its own name (objects are created
- * in one step by the store). PostgreSQL offers the file again, the object is found and compared. A
- * segment of several parts may be left with some of them; the rest follows then.
+ * What a crash leaves: nothing, or an object that is complete under its own name (objects are
+ * created in one step by the store). PostgreSQL offers the file again, the object is found and
+ * compared. A segment of several parts may be left with some of them; the rest follows then.
  */
 #include "repo/archive.h"
 
@@ -43,8 +43,9 @@ archive_not_complete(const ArchiveSource *src, const WalCheck *check, bool padde
                : "WAL ends at offset",
         check->data_end);
     return error_hint(
-        err, "The complete segment must come from the server that wrote it; do not archive restored "
-             "files.");
+        err,
+        "The complete segment must come from the server that wrote it; do not archive restored "
+        "files.");
 }
 
 /*
@@ -66,8 +67,8 @@ archive_read_range(
             return -1;
         if (got < want)
             return error_set(
-                err, ERROR_CORRUPT, "\"%s\" ended at byte %" PRIu64 " while it was read",
-                src->name, at + got);
+                err, ERROR_CORRUPT, "\"%s\" ended at byte %" PRIu64 " while it was read", src->name,
+                at + got);
         if (check != NULL && wal_check_write(check, src->buf, got, err) < 0)
             return -1;
         if (writer != NULL && object_writer_write(writer, src->buf, got, err) < 0)
@@ -156,8 +157,7 @@ archive_check_size(ArchiveSource *src, Error *err)
 }
 
 static int
-archive_segment(
-    ArchiveSource *src, const WalFileName *parsed, ArchiveResult *result, Error *err)
+archive_segment(ArchiveSource *src, const WalFileName *parsed, ArchiveResult *result, Error *err)
 {
     const RepositoryDescription *d = &src->repo->description;
     WalExtent part = {.tli = parsed->tli};
@@ -183,8 +183,8 @@ archive_segment(
         part.end = d->segment_bytes;
         wal_check_init(&check, &expect);
         return archive_put_range(
-            src, 0, d->segment_bytes, layout_part_key(&part, d->segment_bytes, key), &check,
-            result, err);
+            src, 0, d->segment_bytes, layout_part_key(&part, d->segment_bytes, key), &check, result,
+            err);
     }
 
     wal_check_init(&check, &expect);
@@ -208,8 +208,7 @@ archive_segment(
  * WAL; behind the switch point a recycled file holds anything, so just the first page is checked.
  */
 static int
-archive_partial(
-    ArchiveSource *src, const WalFileName *parsed, ArchiveResult *result, Error *err)
+archive_partial(ArchiveSource *src, const WalFileName *parsed, ArchiveResult *result, Error *err)
 {
     const RepositoryDescription *d = &src->repo->description;
     char key[LAYOUT_KEY_MAX + 32];

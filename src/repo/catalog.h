@@ -15,7 +15,8 @@ typedef struct CatalogRange
     TimelineId tli;
     Lsn start;
     Lsn end;
-    int64_t newest_us; /* when the newest object of it was stored, by the store's clock; 0 unknown */
+    int64_t
+        newest_us; /* when the newest object of it was stored, by the store's clock; 0 unknown */
     uint64_t objects;
     uint64_t stored_bytes;
 } CatalogRange;
@@ -39,22 +40,23 @@ typedef struct CatalogTimelines
 void catalog_timelines_reset(CatalogTimelines *timelines); /* fit for AUTO */
 
 /* Timelines that have anything under wal/ or live/. Two listings by folder. */
-MUST_CHECK int catalog_list_timelines(
-    Repository *repo, const Deadline *dl, CatalogTimelines *out, Error *err);
+MUST_CHECK int
+catalog_list_timelines(Repository *repo, const Deadline *dl, CatalogTimelines *out, Error *err);
 
 /*
- * The ranges of tli that end behind from (LSN_INVALID: all). One LIST per thousand objects behind from.
- * A range begins at the first object's start, even when that is a piece in the middle of a segment.
+ * The ranges of tli that end behind from (LSN_INVALID: all). One LIST per thousand objects behind
+ * from. A range begins at the first object's start, even when that is a piece in the middle of a
+ * segment.
  */
 MUST_CHECK int catalog_list_ranges(
     Repository *repo, TimelineId tli, Lsn from, const Deadline *dl, CatalogRanges *out, Error *err);
 
 /*
- * Where the newest log folder of tli begins, so that a caller who only cares about the end need not list
- * years of WAL; LSN_INVALID if there is no complete segment. One listing by folder.
+ * Where the newest log folder of tli begins, so that a caller who only cares about the end need not
+ * list years of WAL; LSN_INVALID if there is no complete segment. One listing by folder.
  */
-MUST_CHECK int catalog_newest_log(
-    Repository *repo, TimelineId tli, const Deadline *dl, Lsn *out, Error *err);
+MUST_CHECK int
+catalog_newest_log(Repository *repo, TimelineId tli, const Deadline *dl, Lsn *out, Error *err);
 
 /* Pieces of one segment in the repository, by start. */
 typedef struct CatalogPieces

@@ -108,8 +108,7 @@ repository_open_store(
 char *
 repository_prefix(const char *cluster, uint64_t system_identifier, char *buf)
 {
-    (void) snprintf(
-        buf, REPOSITORY_PREFIX_MAX, "%s/%" PRIu64 "/", cluster, system_identifier);
+    (void) snprintf(buf, REPOSITORY_PREFIX_MAX, "%s/%" PRIu64 "/", cluster, system_identifier);
     return buf;
 }
 
@@ -153,8 +152,8 @@ repository_load_identities(const Config *cfg, AgeIdentities **out, Error *err)
         return error_wrap(err, "[encryption] passphrase-file");
     passphrase[strcspn(passphrase, "\r\n")] = '\0';
 
-    int rc = age_identities_load_protected(
-        identities, cfg->encryption.identity_file, passphrase, err);
+    int rc =
+        age_identities_load_protected(identities, cfg->encryption.identity_file, passphrase, err);
 
     explicit_bzero(passphrase, len);
     if (rc < 0)
@@ -257,7 +256,8 @@ repository_format_description(const RepositoryDescription *d, char **out, Error 
 
     (void) snprintf(sysid, sizeof sysid, "%" PRIu64, d->system_identifier);
 
-    AUTO(json_freep) json_t *doc = json_pack(
+    AUTO(json_freep)
+    json_t *doc = json_pack(
         "{s:i, s:s, s:s, s:i, s:I, s:I, s:b, s:s, s:s}", "format", REPOSITORY_FORMAT, "cluster",
         d->cluster, "system_identifier", sysid, "postgresql_major", d->pg_major, "segment_bytes",
         (json_int_t) d->segment_bytes, "part_bytes", (json_int_t) d->part_bytes,

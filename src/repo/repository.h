@@ -1,8 +1,8 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * A repository, opened from the configuration: the store with its retries, where the cluster lives in
- * it, how objects are written, what they are read with.
+ * A repository, opened from the configuration: the store with its retries, where the cluster lives
+ * in it, how objects are written, what they are read with.
  */
 #ifndef WALSTREAM_REPOSITORY_H
 #define WALSTREAM_REPOSITORY_H

@@ -18,8 +18,8 @@
 #include "walpush/options.h"
 
 /*
- * Whose WAL it is: from pg_control of the data directory, which is where archive_command runs, or from the
- * segment itself. 0: neither tells, the repository's only cluster is meant.
+ * Whose WAL it is: from pg_control of the data directory, which is where archive_command runs, or
+ * from the segment itself. 0: neither tells, the repository's only cluster is meant.
  */
 static uint64_t
 push_system_identifier(int fd)

@@ -3,10 +3,11 @@
  *
  * walpush %p: archive_command. The fast path, statically linked: libc, and no TLS, no HTTP.
  *
- * It passes the open file and the data directory (its working directory) to the local walstream, which
- * answers when the file is durable. Where nobody answers, or walstream has stopped or serves another
- * cluster, it becomes walpush-direct, which does it alone. It says yes only when one of the two said that
- * the file is durable; killed at any instruction it has said nothing, and PostgreSQL asks again.
+ * It passes the open file and the data directory (its working directory) to the local walstream,
+ * which answers when the file is durable. Where nobody answers, or walstream has stopped or serves
+ * another cluster, it becomes walpush-direct, which does it alone. It says yes only when one of the
+ * two said that the file is durable; killed at any instruction it has said nothing, and PostgreSQL
+ * asks again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +62,8 @@ push_wait_answer(int sock, const Deadline *dl, Error *err)
         Deadline soon = deadline_sooner(dl, patience_ms);
         size_t len, fd_count;
 
-        if (localsock_receive(sock, answer, sizeof answer, &len, NULL, 0, &fd_count, &soon, err) < 0)
+        if (localsock_receive(sock, answer, sizeof answer, &len, NULL, 0, &fd_count, &soon, err) <
+            0)
             return deadline_left_ms(dl) == 0 ? ASK_FAILED : ASK_ALONE;
         if (strcmp(answer, "WAIT") == 0)
         {

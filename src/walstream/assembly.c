@@ -30,10 +30,10 @@ struct Assembly
     bool open;
     TimelineId tli;
     Lsn part_start;
-    uint32_t filled; /* bytes of the part received */
-    uint32_t cut;    /* bytes of the part handed out or known to be stored */
-    bool pieces;     /* some of the part is, or will be, stored as a piece */
-    bool part_known; /* the part is stored whole already */
+    uint32_t filled;          /* bytes of the part received */
+    uint32_t cut;             /* bytes of the part handed out or known to be stored */
+    bool pieces;              /* some of the part is, or will be, stored as a piece */
+    bool part_known;          /* the part is stored whole already */
     int64_t first_waiting_us; /* when the first byte behind cut came (monotonic) */
     Chunk **chunks;           /* of the part; part_bytes / chunk_bytes slots */
     size_t chunk_slots;
@@ -200,8 +200,8 @@ assembly_submit(Assembly *a, uint32_t start, uint32_t end, bool whole, bool urge
     for (size_t i = 0; i < count; i++)
         chunk_ref(a->chunks[first + i]);
     if (uploader_submit_extent(
-            a->options.uploader, &extent, whole, &a->chunks[first], count,
-            start % a->chunk_bytes, entry, err) < 0)
+            a->options.uploader, &extent, whole, &a->chunks[first], count, start % a->chunk_bytes,
+            entry, err) < 0)
     {
         for (size_t i = 0; i < count; i++)
             chunk_unref(a->chunks[first + i]);
@@ -251,9 +251,9 @@ assembly_next_cut_ms(const Assembly *a)
     int64_t due = a->first_waiting_us / 1000 + (a->synchronous ? 0 : a->flush_interval_ms);
 
     if (a->max_rate > 0 && a->rate_tokens < 1)
-        due = MAX(
-            due,
-            a->rate_at_ms + 1 + (int64_t) ((1 - a->rate_tokens) * 1000.0 / (double) a->max_rate));
+        due =
+            MAX(due, a->rate_at_ms + 1 +
+                         (int64_t) ((1 - a->rate_tokens) * 1000.0 / (double) a->max_rate));
     return due;
 }
 
@@ -262,8 +262,7 @@ assembly_cut_if_due(Assembly *a, Error *err)
 {
     if (!a->open || a->filled <= a->cut)
         return 0;
-    if (!a->synchronous &&
-        clock_monotonic_ms() < a->first_waiting_us / 1000 + a->flush_interval_ms)
+    if (!a->synchronous && clock_monotonic_ms() < a->first_waiting_us / 1000 + a->flush_interval_ms)
         return 0;
     if (assembly_rate_ms(a) != 0)
         return 0;
@@ -283,7 +282,8 @@ assembly_note_segment(Assembly *a)
         .digest = {.low = digest.low64, .high = digest.high64}};
 
     if (!a->digest_whole)
-        return; /* the beginning came in an earlier stream: walpush's copy is compared in the repository */
+        return; /* the beginning came in an earlier stream: walpush's copy is compared in the
+                   repository */
     (void) wal_segment_name(
         a->tli, wal_segment_of(a->part_start, a->segment_bytes), a->segment_bytes, seg.name,
         sizeof seg.name);
@@ -345,7 +345,8 @@ assembly_compare_known(Assembly *a, const KnownPiece *piece, Error *err)
         piece->extent.start, piece->extent.end, format_hex(sha256, SHA256_BYTES, ours),
         format_hex(piece->sha256, SHA256_BYTES, theirs));
     return error_hint(
-        err, "Two servers write the same timeline: stop one, or use another [cluster] name for it.");
+        err,
+        "Two servers write the same timeline: stop one, or use another [cluster] name for it.");
 }
 
 /* The first page of a segment tells whose WAL it is. */
@@ -382,8 +383,7 @@ assembly_write(Assembly *a, Lsn lsn, const void *data, size_t len, size_t *taken
 
         return error_set(
             err, ERROR_CORRUPT, "the server sent WAL from %s, expected %s",
-            lsn_format(lsn, got, sizeof got),
-            lsn_format(assembly_position(a), want, sizeof want));
+            lsn_format(lsn, got, sizeof got), lsn_format(assembly_position(a), want, sizeof want));
     }
     while (len > 0)
     {
@@ -409,8 +409,7 @@ assembly_write(Assembly *a, Lsn lsn, const void *data, size_t len, size_t *taken
         *taken += n;
         counter_add(&a->options.counters->received_bytes, n);
 
-        if (first_page && a->filled >= WAL_PAGE_LONG_BYTES &&
-            assembly_check_first_page(a, err) < 0)
+        if (first_page && a->filled >= WAL_PAGE_LONG_BYTES && assembly_check_first_page(a, err) < 0)
             return -1;
         while (a->known_next < a->known_count &&
                a->known[a->known_next].extent.end - assembly_part_offset(a) <= a->filled)

@@ -56,12 +56,12 @@ MUST_CHECK int assembly_begin(
     Error *err);
 
 /*
- * Takes bytes of the stream that begin at lsn, which must be assembly_position. *taken < len only when
- * the memory is full. CONFLICT when they differ from what the repository holds; CORRUPT when they are no WAL
- * of this cluster.
+ * Takes bytes of the stream that begin at lsn, which must be assembly_position. *taken < len only
+ * when the memory is full. CONFLICT when they differ from what the repository holds; CORRUPT when
+ * they are no WAL of this cluster.
  */
-MUST_CHECK int assembly_write(
-    Assembly *a, Lsn lsn, const void *data, size_t len, size_t *taken, Error *err);
+MUST_CHECK int
+assembly_write(Assembly *a, Lsn lsn, const void *data, size_t len, size_t *taken, Error *err);
 
 /* The next byte wanted. */
 Lsn assembly_position(const Assembly *a);

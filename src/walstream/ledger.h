@@ -37,14 +37,14 @@ typedef struct LedgerPosition
     TimelineId tli;
     Lsn durable;
     size_t open;
-    int64_t oldest_us; /* when the oldest byte not durable was received (monotonic); 0: none waits */
+    int64_t
+        oldest_us; /* when the oldest byte not durable was received (monotonic); 0: none waits */
     int64_t durable_us;
     int64_t last_delay_us;
     int64_t max_delay_us;
 } LedgerPosition;
 
-MUST_CHECK int
-ledger_init(Ledger *ledger, void (*advanced)(void *ctx), void *ctx, Error *err);
+MUST_CHECK int ledger_init(Ledger *ledger, void (*advanced)(void *ctx), void *ctx, Error *err);
 void ledger_destroy(Ledger *ledger);
 
 /*
@@ -54,8 +54,8 @@ void ledger_destroy(Ledger *ledger);
 void ledger_restart(Ledger *ledger, TimelineId tli, Lsn durable);
 
 /* The next extent of the stream; received_us: monotonic time of its first byte. */
-MUST_CHECK int ledger_append(
-    Ledger *ledger, Lsn end, int64_t received_us, LedgerEntry **out, Error *err);
+MUST_CHECK int
+ledger_append(Ledger *ledger, Lsn end, int64_t received_us, LedgerEntry **out, Error *err);
 
 /* The extent is durable; entry is gone after this call. */
 void ledger_complete(Ledger *ledger, LedgerEntry *entry);

@@ -15,8 +15,8 @@
  *
  *   signal thread: SIGTERM and SIGINT stop, SIGHUP reloads; also feeds the watchdog
  *
- * Memory: [stream] memory is split between received WAL and objects being made of it (stream_split_memory);
- * all of it is in two chunk pools.
+ * Memory: [stream] memory is split between received WAL and objects being made of it
+ * (stream_split_memory); all of it is in two chunk pools.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -61,8 +61,8 @@ static const CliSpec stream_cli = {
 typedef struct Stream
 {
     CliResult cli;
-    Config *cfg;       /* replaced by the signal thread once there is a receiver */
-    Config **retired;  /* those before a reload: another thread may still look at them */
+    Config *cfg;      /* replaced by the signal thread once there is a receiver */
+    Config **retired; /* those before a reload: another thread may still look at them */
     size_t retired_count;
     Repository *repo;
     ChunkPool *receive_pool;
@@ -102,8 +102,8 @@ stream_print_status(const Config *cfg, Error *err)
     if (localsock_send(
             sock, "STATUS " PROTOCOL_VERSION, strlen("STATUS " PROTOCOL_VERSION), NULL, 0, &dl,
             err) < 0 ||
-        localsock_receive(
-            sock, text, LOCALSOCK_MESSAGE_MAX, &len, NULL, 0, &fd_count, &dl, err) < 0)
+        localsock_receive(sock, text, LOCALSOCK_MESSAGE_MAX, &len, NULL, 0, &fd_count, &dl, err) <
+            0)
         return error_wrap(err, "could not ask walstream");
     if (len == 0 || puts(text) < 0 || fflush(stdout) != 0)
         return error_set(err, ERROR_IO, "could not print the status");
@@ -113,8 +113,8 @@ stream_print_status(const Config *cfg, Error *err)
 /* ---- set-up ---- */
 
 /*
- * Half for received WAL, half for objects, each at least one part and its overhead. The object memory decides
- * how many whole parts are in the making at once, whatever the number of workers.
+ * Half for received WAL, half for objects, each at least one part and its overhead. The object
+ * memory decides how many whole parts are in the making at once, whatever the number of workers.
  */
 static int
 stream_split_memory(Stream *s, Error *err)
@@ -161,7 +161,8 @@ stream_open_repository(Stream *s, Error *err)
     return repository_open(s->cfg, &options, &dl, &s->repo, err);
 }
 
-/* A service that starts before its server or its store waits for them; what cannot come right ends it. */
+/* A service that starts before its server or its store waits for them; what cannot come right ends
+ * it. */
 static int
 stream_wait_repository(Stream *s, Error *err)
 {
@@ -286,8 +287,8 @@ stream_set_up(Stream *s, Lsn endpos, Error *err)
 /* ---- signals ---- */
 
 /*
- * What may change while running is in the table of options (config.h, reloadable). The old configuration is
- * kept to the end: other threads may be reading it.
+ * What may change while running is in the table of options (config.h, reloadable). The old
+ * configuration is kept to the end: other threads may be reading it.
  */
 static void
 stream_reload(Stream *s)

@@ -1,8 +1,8 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * What a service manager wants to know (sd_notify(3)): ready, status text, signs of life. Datagrams to
- * the socket named in $NOTIFY_SOCKET; nothing at all when there is none.
+ * What a service manager wants to know (sd_notify(3)): ready, status text, signs of life. Datagrams
+ * to the socket named in $NOTIFY_SOCKET; nothing at all when there is none.
  */
 #ifndef WALSTREAM_NOTIFY_H
 #define WALSTREAM_NOTIFY_H

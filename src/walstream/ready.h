@@ -1,9 +1,9 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * Which segments PostgreSQL will hand to archive_command next: pg_wal/archive_status/<name>.ready. The
- * folder can hold a hundred thousand names when archiving was down, so one reading of it serves many
- * questions.
+ * Which segments PostgreSQL will hand to archive_command next: pg_wal/archive_status/<name>.ready.
+ * The folder can hold a hundred thousand names when archiving was down, so one reading of it serves
+ * many questions.
  */
 #ifndef WALSTREAM_READY_H
 #define WALSTREAM_READY_H
@@ -30,10 +30,9 @@ void ready_init(ReadyCache *cache);
 void ready_destroy(ReadyCache *cache);
 
 /*
- * Up to want names behind `after`, lowest first. datadir is a descriptor of the data directory; what cannot be
- * read gives no names.
+ * Up to want names behind `after`, lowest first. datadir is a descriptor of the data directory;
+ * what cannot be read gives no names.
  */
-size_t
-ready_next(ReadyCache *cache, int datadir, const char *after, ReadyName *names, size_t want);
+size_t ready_next(ReadyCache *cache, int datadir, const char *after, ReadyName *names, size_t want);
 
 #endif

@@ -3,12 +3,13 @@
  *
  * Receiving WAL; see receiver.h.
  *
- * The flush position told to the server is ledger.durable and nothing else, and never beyond what was
- * received on this connection. So it is 0 at no time (a synchronous standby must not be), it never
- * runs ahead of the repository, and after a new start the slot keeps what has to be sent again.
+ * The flush position told to the server is ledger.durable and nothing else, and never beyond what
+ * was received on this connection. So it is 0 at no time (a synchronous standby must not be), it
+ * never runs ahead of the repository, and after a new start the slot keeps what has to be sent
+ * again.
  *
- * The socket is read as long as there is memory. When there is none for STALL_MS the copy is ended in
- * order: a socket left unread has kept a server's checkpointer waiting on the slot.
+ * The socket is read as long as there is memory. When there is none for STALL_MS the copy is ended
+ * in order: a socket left unread has kept a server's checkpointer waiting on the slot.
  */
 #include "walstream/receiver.h"
 
@@ -173,8 +174,7 @@ receiver_publish(Receiver *r)
     r->status.tli = r->tli;
     r->status.received = assembly_position(r->assembly);
     r->status.server_end = r->server_end;
-    r->status.waiting_bytes =
-        assembly_waiting_bytes(r->assembly, &r->status.waiting_since_us);
+    r->status.waiting_bytes = assembly_waiting_bytes(r->assembly, &r->status.waiting_since_us);
     (void) pthread_mutex_unlock(&r->lock);
 }
 
@@ -256,8 +256,8 @@ receiver_send_status_if_due(Receiver *r, Error *err)
 }
 
 /*
- * The server asks for an answer: because time passed, or because it shuts down and waits until flush is all
- * it sent. In both cases what is here goes out now.
+ * The server asks for an answer: because time passed, or because it shuts down and waits until
+ * flush is all it sent. In both cases what is here goes out now.
  */
 static int
 receiver_reply_asked(Receiver *r, Error *err)
@@ -358,13 +358,12 @@ receiver_cut_wanted(const Receiver *r)
 static bool
 receiver_endpos_reached(const Receiver *r)
 {
-    return r->options.endpos != LSN_INVALID &&
-           assembly_position(r->assembly) >= r->options.endpos;
+    return r->options.endpos != LSN_INVALID && assembly_position(r->assembly) >= r->options.endpos;
 }
 
 /*
- * Everything that is not a message: pieces that are due, the status, time running out. *done: we were
- * told to stop, or have reached endpos, and all is stored.
+ * Everything that is not a message: pieces that are due, the status, time running out. *done: we
+ * were told to stop, or have reached endpos, and all is stored.
  */
 static int
 receiver_housekeeping(Receiver *r, int64_t *stop_ms, bool *done, Error *err)
@@ -395,7 +394,8 @@ receiver_housekeeping(Receiver *r, int64_t *stop_ms, bool *done, Error *err)
                                   uploader_state(r->options.uploader).failing))
         return error_set(
             err, ERROR_TRANSIENT,
-            "the server shuts down and the repository cannot be reached: letting it go, the slot keeps "
+            "the server shuts down and the repository cannot be reached: letting it go, the slot "
+            "keeps "
             "the WAL");
     return 0;
 }
@@ -535,7 +535,8 @@ receiver_check_server_not_behind(Receiver *r, const ResumePoint *point, Error *e
         return 0;
     return error_set(
         err, ERROR_TRANSIENT,
-        "the server has WAL of timeline %u up to %s only, the repository up to %s: waiting for it; if it "
+        "the server has WAL of timeline %u up to %s only, the repository up to %s: waiting for it; "
+        "if it "
         "is no replica catching up, it has lost commits that exist only in the repository",
         point->tli, lsn_format(r->source.info.flush, theirs, sizeof theirs),
         lsn_format(point->durable, ours, sizeof ours));
@@ -551,7 +552,8 @@ receiver_report_gap(Receiver *r, const ResumePoint *point, const Deadline *dl)
         return;
     log_write(
         LOG_ERROR,
-        "WAL is missing: the server no longer has timeline %u from %s to %s, and the repository does not "
+        "WAL is missing: the server no longer has timeline %u from %s to %s, and the repository "
+        "does not "
         "have it; recovery cannot cross it unless archive_command fills it. Take a new base backup",
         point->gap_tli, lsn_format(point->gap_start, from, sizeof from),
         lsn_format(point->gap_end, to, sizeof to));
@@ -691,8 +693,9 @@ receiver_run(Receiver *r, Error *err)
         {
             counter_add(&r->options.counters->stream_stalls, 1);
             log_write(
-                LOG_WARNING, "the buffers are full: the stream is closed until they have been stored, the "
-                             "slot keeps the WAL on the server");
+                LOG_WARNING,
+                "the buffers are full: the stream is closed until they have been stored, the "
+                "slot keeps the WAL on the server");
         }
         if (!receiver_drain(r) || end == SESSION_DONE)
             break;

@@ -10,9 +10,9 @@
  *                     +-- buffers full (STALLED) ------->+
  *                     +-- stop, --endpos ----------------+--> done
  *
- * DRAINING: what was received is cut off as a last piece and everything handed out is stored; then the
- * next connection begins where the repository ends. So nothing that was received before a server died is
- * lost, and nothing depends on this process's memory.
+ * DRAINING: what was received is cut off as a last piece and everything handed out is stored; then
+ * the next connection begins where the repository ends. So nothing that was received before a
+ * server died is lost, and nothing depends on this process's memory.
  */
 #ifndef WALSTREAM_RECEIVER_H
 #define WALSTREAM_RECEIVER_H
@@ -38,13 +38,13 @@ typedef struct ReceiverStatus
 {
     ReceiverState state;
     TimelineId tli;
-    Lsn received;       /* end of what was received */
-    Lsn server_end;     /* end of WAL on the server, as it last said; LSN_INVALID unknown */
+    Lsn received;             /* end of what was received */
+    Lsn server_end;           /* end of WAL on the server, as it last said; LSN_INVALID unknown */
     uint64_t waiting_bytes;   /* received, not handed out */
     int64_t waiting_since_us; /* monotonic; 0: nothing waits */
     int server_version;
-    char server[256];   /* host, port, user */
-    SlotState slot;     /* as of the last connection */
+    char server[256];       /* host, port, user */
+    SlotState slot;         /* as of the last connection */
     int64_t state_since_us; /* wall clock */
 } ReceiverStatus;
 
@@ -58,7 +58,8 @@ typedef struct ReceiverOptions
     Counters *counters;
     Lsn endpos; /* stop when this is durable; LSN_INVALID: never */
     unsigned workers;
-    void (*state_changed)(void *ctx, ReceiverState state); /* on the receiving thread; may be NULL */
+    void (*state_changed)(
+        void *ctx, ReceiverState state); /* on the receiving thread; may be NULL */
     void *state_ctx;
 } ReceiverOptions;
 

@@ -55,8 +55,9 @@ resume_store_history(
     {
         if (err->kind == ERROR_CONFLICT)
             (void) error_hint(
-                err, "Two servers were promoted to timeline %u: archive only one of them, or give the "
-                     "other a [cluster] name of its own.",
+                err,
+                "Two servers were promoted to timeline %u: archive only one of them, or give the "
+                "other a [cluster] name of its own.",
                 tli);
         return error_wrap(err, "could not store the history of timeline %u", tli);
     }
@@ -71,7 +72,8 @@ resume_store_history(
     return 0;
 }
 
-/* Reads the history of the server's timeline and makes sure that it and its ancestors' are stored. */
+/* Reads the history of the server's timeline and makes sure that it and its ancestors' are stored.
+ */
 static int
 resume_secure_histories(
     Repository *repo, Source *source, ResumeMemory *memory, const Deadline *dl,
@@ -128,7 +130,8 @@ resume_secure_slot(
         memory->sql_refused = true;
         log_write(
             LOG_WARNING,
-            "could not look at the health of replication slot \"%s\": %s; allow the role to connect to "
+            "could not look at the health of replication slot \"%s\": %s; allow the role to "
+            "connect to "
             "database \"postgres\"",
             slot, why.msg);
     }
@@ -141,7 +144,8 @@ resume_secure_slot(
     {
         log_write(
             LOG_ERROR,
-            "replication slot \"%s\" is lost (%s%s%s): the server did not keep the WAL for it; making a "
+            "replication slot \"%s\" is lost (%s%s%s): the server did not keep the WAL for it; "
+            "making a "
             "new one. If WAL turns out to be missing, that is reported next",
             slot, state->wal_status, state->reason[0] != '\0' ? ", " : "", state->reason);
         if (source_drop_slot(source, slot, dl, err) < 0)
@@ -306,10 +310,10 @@ resume_report_branch(
     memory->branch_end = last->end;
     log_write(
         LOG_WARNING,
-        "the repository holds WAL of timeline %u from %s to %s, stored %s, that the server on timeline "
+        "the repository holds WAL of timeline %u from %s to %s, stored %s, that the server on "
+        "timeline "
         "%u does not have: commits in it exist only in the repository",
-        entry->tli, lsn_format(entry->end, from, sizeof from),
-        lsn_format(last->end, to, sizeof to),
+        entry->tli, lsn_format(entry->end, from, sizeof from), lsn_format(last->end, to, sizeof to),
         last->newest_us != 0 ? clock_format_utc(last->newest_us, when, sizeof when)
                              : "at an unknown time",
         server_tli);
@@ -416,8 +420,8 @@ resume_read_known(
         }
         if (best == NULL)
             break;
-        if (object_peek(
-                repo->store, layout_piece_key(best, segment_bytes, key), dl, &label, err) < 0)
+        if (object_peek(repo->store, layout_piece_key(best, segment_bytes, key), dl, &label, err) <
+            0)
             return error_wrap(err, "could not look at piece \"%s\"", key);
         if (label.plain_bytes != best->end - best->start)
             return error_set(
@@ -451,8 +455,8 @@ resume_record_gap(
     if (text == NULL)
         return error_nomem(err);
     (void) layout_gap_key(point->gap_tli, point->gap_start, point->gap_end, key);
-    if (object_put_bytes(
-            repo->store, &repo->format, key, text, strlen(text), dl, &result, err) < 0 &&
+    if (object_put_bytes(repo->store, &repo->format, key, text, strlen(text), dl, &result, err) <
+            0 &&
         err->kind != ERROR_CONFLICT) /* it was noted before, at another time */
         return error_wrap(err, "could not record the gap");
     return 0;

@@ -1,14 +1,14 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * Where the stream goes on. Decided anew at each connection from what the repository holds and what the
- * server is, never from local memory:
+ * Where the stream goes on. Decided anew at each connection from what the repository holds and what
+ * the server is, never from local memory:
  *
  *   1. history files of the server's timeline and its ancestors are stored, before any WAL of it
  *   2. the slot is looked at; missing or lost ones are made new
- *   3. holes and the end of the repository's WAL along the server's history are the candidates, oldest
- *      first; the stream tries them in order and goes to the next when the server has that WAL
- *      no more, which is a gap: recorded in the repository, and said loudly
+ *   3. holes and the end of the repository's WAL along the server's history are the candidates,
+ * oldest first; the stream tries them in order and goes to the next when the server has that WAL no
+ * more, which is a gap: recorded in the repository, and said loudly
  *
  * WAL that the repository holds on a timeline behind the point where the server left it is a dead
  * branch (or, after a failover, commits that exist only in the repository): reported, kept.
@@ -24,7 +24,8 @@ typedef struct ResumePoint
     TimelineId tli;
     Lsn start;   /* of the part to stream from */
     Lsn durable; /* what is durable up to here */
-    /* the hole that is left if the stream begins here instead of at the point before; equal: none */
+    /* the hole that is left if the stream begins here instead of at the point before; equal: none
+     */
     TimelineId gap_tli;
     Lsn gap_start;
     Lsn gap_end;
@@ -54,8 +55,8 @@ typedef struct ResumeMemory
 void resume_memory_reset(ResumeMemory *memory); /* fit for AUTO */
 
 /*
- * Errors   CONFLICT: the server is another cluster, or took a timeline id that the repository knows with
- *          another history; what source and repository calls give
+ * Errors   CONFLICT: the server is another cluster, or took a timeline id that the repository knows
+ * with another history; what source and repository calls give
  */
 MUST_CHECK int resume_make_plan(
     Repository *repo, Source *source, const char *conninfo, const char *slot, ResumeMemory *memory,
@@ -72,7 +73,8 @@ MUST_CHECK int resume_find_points(
     const TimelineHistory *history, const CatalogRanges *ranges, Lsn slot_lsn, Lsn server_flush,
     uint32_t segment_bytes, ResumePlan *out, Error *err);
 
-/* What the repository holds of the part at point, by greedy cover, with digests. *known is the caller's. */
+/* What the repository holds of the part at point, by greedy cover, with digests. *known is the
+ * caller's. */
 MUST_CHECK int resume_read_known(
     Repository *repo, const ResumePoint *point, const Deadline *dl, KnownPiece **known,
     size_t *count, Error *err);

@@ -23,7 +23,8 @@
 
 #define SERVICE_THREADS 4
 #define SERVICE_REQUEST_MS 5000 /* for a client to say what it wants */
-#define SERVICE_STREAM_MS 3000  /* to wait for the stream to bring a segment that it is just receiving */
+#define SERVICE_STREAM_MS                                                                          \
+    3000 /* to wait for the stream to bring a segment that it is just receiving */
 #define SERVICE_AHEAD_MS 120000
 #define SERVICE_READ_BYTES (256 * 1024) /* stays in a processor's cache between read and digest */
 
@@ -102,8 +103,7 @@ push_digest_file(PushRequest *req, StreamedDigest *out, Error *err)
     {
         size_t got;
 
-        rc = fs_pread_full(
-            req->file, buf, SERVICE_READ_BYTES, (off_t) at, &got, req->name, err);
+        rc = fs_pread_full(req->file, buf, SERVICE_READ_BYTES, (off_t) at, &got, req->name, err);
         if (rc == 0 && got == 0)
             rc = error_set(
                 err, ERROR_CORRUPT, "\"%s\" has only %llu bytes", req->name,
@@ -150,8 +150,8 @@ service_stream_near(Service *s, const char *name)
 }
 
 /*
- * Answers from what the stream has brought. *answered false: it must be uploaded. A copy that differs is
- * uploaded too: the comparison with the repository's own digest then says what is wrong.
+ * Answers from what the stream has brought. *answered false: it must be uploaded. A copy that
+ * differs is uploaded too: the comparison with the repository's own digest then says what is wrong.
  */
 static int
 push_from_stream(PushRequest *req, bool *answered, Error *err)
@@ -215,8 +215,7 @@ push_submit_ahead(PushRequest *req, const ReadyName name)
         return;
     if (fstat(fd, &sb) < 0 ||
         (streamed_find(s->options.streamed, name, &seg) &&
-         ((seg.received && !seg.dropped) ||
-          (seg.archived && streamed_same_file(&seg.file, &sb)))))
+         ((seg.received && !seg.dropped) || (seg.archived && streamed_same_file(&seg.file, &sb)))))
     {
         (void) close(fd);
         return;
@@ -310,7 +309,8 @@ push_run(PushRequest *req, const char **how, Error *err)
 static void
 service_push(Service *s, int sock, const char *name, int64_t timeout_ms, int *fds)
 {
-    AUTO(push_request_reset) PushRequest req = {
+    AUTO(push_request_reset)
+    PushRequest req = {
         .s = s,
         .sock = sock,
         .file = fds[0],

@@ -4,10 +4,11 @@
  * The service on the local socket: archives for walpush, tells the status. A few threads take one
  * connection each at a time (protocol.h).
  *
- * A segment that was streamed is answered without the store: it is durable, and the digest of walpush's
- * copy equals that of what was received. Anything else is uploaded from the descriptor that walpush passed.
- * Meanwhile the segments that PostgreSQL will offer next (archive_status/<name>.ready) are uploaded ahead,
- * through the data directory's descriptor, which is walpush's too: no path or permission of ours is used.
+ * A segment that was streamed is answered without the store: it is durable, and the digest of
+ * walpush's copy equals that of what was received. Anything else is uploaded from the descriptor
+ * that walpush passed. Meanwhile the segments that PostgreSQL will offer next
+ * (archive_status/<name>.ready) are uploaded ahead, through the data directory's descriptor, which
+ * is walpush's too: no path or permission of ours is used.
  */
 #ifndef WALSTREAM_SERVICE_H
 #define WALSTREAM_SERVICE_H

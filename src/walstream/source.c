@@ -78,9 +78,12 @@ static const struct
 {
     const char *key, *value;
 } source_defaults[] = {
-    {"fallback_application_name", "walstream"}, {"connect_timeout", "10"},
-    {"keepalives_idle", "10"},                  {"keepalives_interval", "5"},
-    {"keepalives_count", "3"},                  {"tcp_user_timeout", "30000"},
+    {"fallback_application_name", "walstream"},
+    {"connect_timeout", "10"},
+    {"keepalives_idle", "10"},
+    {"keepalives_interval", "5"},
+    {"keepalives_count", "3"},
+    {"tcp_user_timeout", "30000"},
 };
 
 static void
@@ -154,8 +157,7 @@ source_error(Source *source, const PGresult *res, const char *what, Error *err)
 
 /* A connection with conninfo's settings, then ours where it has none; replication or SQL. */
 static int
-source_open(
-    const char *conninfo, bool replication, const Deadline *dl, PGconn **out, Error *err)
+source_open(const char *conninfo, bool replication, const Deadline *dl, PGconn **out, Error *err)
 {
     char *why = NULL;
     AUTO(conninfo_freep) PQconninfoOption *options = PQconninfoParse(conninfo, &why);
@@ -213,8 +215,7 @@ source_open(
 
 /* The next result of a command under way; *res NULL when there is none left. */
 static int
-source_next_result(
-    Source *source, const char *what, const Deadline *dl, PGresult **res, Error *err)
+source_next_result(Source *source, const char *what, const Deadline *dl, PGresult **res, Error *err)
 {
     for (;;)
     {
@@ -237,9 +238,8 @@ source_exec(
     PGresult **out, Error *err)
 {
     AUTO(result_clearp) PGresult *first = NULL;
-    int sent = param != NULL
-                   ? PQsendQueryParams(source->conn, sql, 1, NULL, &param, NULL, NULL, 0)
-                   : PQsendQuery(source->conn, sql);
+    int sent = param != NULL ? PQsendQueryParams(source->conn, sql, 1, NULL, &param, NULL, NULL, 0)
+                             : PQsendQuery(source->conn, sql);
 
     if (sent == 0)
         return source_error(source, NULL, what, err);
@@ -281,7 +281,8 @@ source_identify(Source *source, const Deadline *dl, Error *err)
         !parse_u64(PQgetvalue(ident, 0, 0), &info->system_identifier) ||
         !parse_u32(PQgetvalue(ident, 0, 1), &info->tli) || info->tli == 0 ||
         !lsn_parse(PQgetvalue(ident, 0, 2), &info->flush))
-        return error_set(err, ERROR_CORRUPT, "the server's answer to IDENTIFY_SYSTEM is not understood");
+        return error_set(
+            err, ERROR_CORRUPT, "the server's answer to IDENTIFY_SYSTEM is not understood");
     if (PQntuples(size) != 1 || !parse_bytes(PQgetvalue(size, 0, 0), &segment_bytes) ||
         !wal_segment_bytes_valid(segment_bytes))
         return error_set(err, ERROR_CORRUPT, "the server's wal_segment_size is not understood");

@@ -46,32 +46,32 @@ typedef struct SlotState
     bool exists;
     bool physical;
     bool active;
-    bool lost;             /* invalidated: the server keeps nothing for it */
-    Lsn restart_lsn;       /* LSN_INVALID: none reserved */
-    char wal_status[32];   /* "" when it could not be asked */
-    char reason[64];       /* invalidation_reason, 17 and newer */
-    int64_t safe_bytes;    /* WAL that may still be written before it is lost; -1 no bound or unknown */
-    bool bounded;          /* max_slot_wal_keep_size is set */
+    bool lost;           /* invalidated: the server keeps nothing for it */
+    Lsn restart_lsn;     /* LSN_INVALID: none reserved */
+    char wal_status[32]; /* "" when it could not be asked */
+    char reason[64];     /* invalidation_reason, 17 and newer */
+    int64_t
+        safe_bytes; /* WAL that may still be written before it is lost; -1 no bound or unknown */
+    bool bounded;   /* max_slot_wal_keep_size is set */
 } SlotState;
 
 /*
- * Over an SQL connection of its own (database "postgres" unless conninfo names one). When SQL is not to be
- * had (DENIED by pg_hba.conf), READ_REPLICATION_SLOT on the replication connection tells less, and on
- * 14 nothing: then wal_status is "" and *err holds why, with 0 returned.
+ * Over an SQL connection of its own (database "postgres" unless conninfo names one). When SQL is
+ * not to be had (DENIED by pg_hba.conf), READ_REPLICATION_SLOT on the replication connection tells
+ * less, and on 14 nothing: then wal_status is "" and *err holds why, with 0 returned.
  */
 MUST_CHECK int source_read_slot(
     Source *source, const char *conninfo, const char *slot, const Deadline *dl, SlotState *out,
     Error *err);
 
 /* CREATE_REPLICATION_SLOT ... PHYSICAL RESERVE_WAL. EXISTS when another was faster. */
-MUST_CHECK int
-source_create_slot(Source *source, const char *slot, const Deadline *dl, Error *err);
+MUST_CHECK int source_create_slot(Source *source, const char *slot, const Deadline *dl, Error *err);
 MUST_CHECK int source_drop_slot(Source *source, const char *slot, const Deadline *dl, Error *err);
 
 /* ---- streaming ---- */
 /*
- * START_REPLICATION. 0 with *streaming true: the connection is in copy mode. 0 with *streaming false:
- * the server has nothing of this timeline at or behind start, it ended there (promotion).
+ * START_REPLICATION. 0 with *streaming true: the connection is in copy mode. 0 with *streaming
+ * false: the server has nothing of this timeline at or behind start, it ended there (promotion).
  * Errors: NOT_FOUND when the WAL is not there any more (58P01); CONFLICT when start is not in the
  * server's history; DENIED when the slot is invalid; TRANSIENT otherwise.
  */
@@ -88,7 +88,8 @@ void source_wait(Source *source, int wake_fd, int64_t wait_ms);
  */
 MUST_CHECK int source_finish_copy(Source *source, const Deadline *dl, Error *err);
 
-/* libpq's message without the line end, as the cause in err; kind from its SQLSTATE if there is one. */
+/* libpq's message without the line end, as the cause in err; kind from its SQLSTATE if there is
+ * one. */
 int source_error(Source *source, const PGresult *res, const char *what, Error *err);
 
 #endif

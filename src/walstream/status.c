@@ -27,8 +27,8 @@ status_lsn(Lsn lsn)
 }
 
 /*
- * Seconds that the oldest byte which is not durable has waited, 0 when all that was received is durable and
- * the stream runs. An idle server is not behind.
+ * Seconds that the oldest byte which is not durable has waited, 0 when all that was received is
+ * durable and the stream runs. An idle server is not behind.
  */
 static double
 status_lag_s(const ReceiverStatus *receiver, const LedgerPosition *ledger)
@@ -124,8 +124,7 @@ service_format_status(const ServiceOptions *options, char **out, Error *err)
     UploaderState uploads = uploader_state(options->uploader);
     char sysid[32];
 
-    (void) snprintf(
-        sysid, sizeof sysid, "%" PRIu64, options->repo->description.system_identifier);
+    (void) snprintf(sysid, sizeof sysid, "%" PRIu64, options->repo->description.system_identifier);
 
     json_t *doc = json_pack(
         "{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version", WALSTREAM_VERSION,

@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: PostgreSQL
  *
  * What this walstream knows about segments that it has received or archived lately, so that walpush
- * can be answered without reading the repository. A bounded memory: what it has forgotten is asked of
- * the repository again.
+ * can be answered without reading the repository. A bounded memory: what it has forgotten is asked
+ * of the repository again.
  */
 #ifndef WALSTREAM_STREAMED_H
 #define WALSTREAM_STREAMED_H

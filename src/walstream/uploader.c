@@ -3,9 +3,9 @@
  *
  * Upload workers; see uploader.h.
  *
- * What a crash leaves: objects are created in one step, so each is there or not. The ledger, and with
- * it the flush position, only moves after the store has answered; what was stored without an answer is
- * found again when the stream resumes, or compared when it is put a second time.
+ * What a crash leaves: objects are created in one step, so each is there or not. The ledger, and
+ * with it the flush position, only moves after the store has answered; what was stored without an
+ * answer is found again when the stream resumes, or compared when it is put a second time.
  */
 #include "walstream/uploader.h"
 
@@ -294,8 +294,7 @@ upload_run_extent(Uploader *u, UploadJob *job, Error *err)
     ObjectLabel label;
 
     chunkbuf_init(&body, u->options.repo->pool, deadline_after_ms(UPLOAD_TRY_MS, &u->cancel));
-    (void) (job->whole ? layout_part_key(&job->extent, segment_bytes, key)
-                       : layout_piece_key(&job->extent, segment_bytes, key));
+    (void) (job->whole ? layout_part_key(&job->extent, segment_bytes, key) : layout_piece_key(&job->extent, segment_bytes, key));
     if (upload_encode_extent(u, job, key, &body, &label, err) < 0 ||
         upload_put_persistently(u, &label, &body, err) < 0)
         return error_wrap(err, "could not store \"%s\"", key);
@@ -312,10 +311,9 @@ uploader_note_dropped(Uploader *u, const UploadJob *job)
     char name[WAL_SEGMENT_NAME_LEN + 1];
 
     streamed_note_dropped(
-        u->options.streamed,
-        wal_segment_name(
-            job->extent.tli, job->extent.segno, u->options.repo->description.segment_bytes, name,
-            sizeof name));
+        u->options.streamed, wal_segment_name(
+                                 job->extent.tli, job->extent.segno,
+                                 u->options.repo->description.segment_bytes, name, sizeof name));
 }
 
 static void
@@ -457,8 +455,7 @@ uploader_new(const UploaderOptions *options, Uploader **out, Error *err)
 
         if (worker != NULL)
             *worker = (UploadWorker){.u = u, .slot = i};
-        if (worker == NULL ||
-            pthread_create(&u->threads[i], NULL, upload_worker_main, worker) != 0)
+        if (worker == NULL || pthread_create(&u->threads[i], NULL, upload_worker_main, worker) != 0)
         {
             free(worker);
             uploader_stop(u, 0);

@@ -1,8 +1,8 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * The workers that compress, encrypt and store. Jobs wait in four queues by urgency; a worker takes the
- * most urgent one that fits into the output memory:
+ * The workers that compress, encrypt and store. Jobs wait in four queues by urgency; a worker takes
+ * the most urgent one that fits into the output memory:
  *
  *   URGENT      pieces, and whole parts that the durable LSN waits for
  *   REQUESTED   files that a walpush waits for
@@ -12,8 +12,9 @@
  * A job of the stream is tried until it succeeds; only a conflict, or memory running out half way,
  * ends it, and then the uploader has failed (uploader_failure) until it is cleared.
  *
- * Memory: before a job begins, the most that its object can take is reserved, so workers never wait for
- * each other's memory in the middle. The chunks of a whole part are given back while it is compressed.
+ * Memory: before a job begins, the most that its object can take is reserved, so workers never wait
+ * for each other's memory in the middle. The chunks of a whole part are given back while it is
+ * compressed.
  */
 #ifndef WALSTREAM_UPLOADER_H
 #define WALSTREAM_UPLOADER_H
@@ -34,8 +35,8 @@ typedef enum UploadUrgency
 
 typedef struct UploaderOptions
 {
-    Repository *repo;  /* borrowed; its pool is the output memory */
-    Ledger *ledger;    /* borrowed, like all below */
+    Repository *repo; /* borrowed; its pool is the output memory */
+    Ledger *ledger;   /* borrowed, like all below */
     Streamed *streamed;
     Counters *counters;
     unsigned workers;
@@ -51,16 +52,16 @@ uint64_t uploader_output_bytes(uint64_t plain_bytes);
 MUST_CHECK int uploader_new(const UploaderOptions *options, Uploader **out, Error *err);
 
 /*
- * Waits up to grace_ms for the queues to empty, then cancels what is left and joins the workers. What is
- * canceled is not durable and was never said to be.
+ * Waits up to grace_ms for the queues to empty, then cancels what is left and joins the workers.
+ * What is canceled is not durable and was never said to be.
  */
 void uploader_stop(Uploader *u, int64_t grace_ms);
 void uploader_free(Uploader *u); /* after uploader_stop; NULL is fine */
 
 /*
- * Store [extent.start, extent.end), whose bytes are in chunks beginning at skip of the first one. The
- * references to the chunks are taken over, the array is copied. entry: what to complete in the ledger
- * (URGENT), or NULL (BACKGROUND). whole: as a part under wal/, else as a piece under live/.
+ * Store [extent.start, extent.end), whose bytes are in chunks beginning at skip of the first one.
+ * The references to the chunks are taken over, the array is copied. entry: what to complete in the
+ * ledger (URGENT), or NULL (BACKGROUND). whole: as a part under wal/, else as a piece under live/.
  */
 MUST_CHECK int uploader_submit_extent(
     Uploader *u, const WalExtent *extent, bool whole, Chunk *const *chunks, size_t chunk_count,

@@ -1,0 +1,113 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * walctl: what a person does with a repository, a verb each.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/parse.h"
+#include "walctl/walctl.h"
+
+#define OUTPUT_OPTION                                                                              \
+    {                                                                                              \
+        "output", 'o', "FORMAT", "text (default) or json."                                         \
+    }
+
+static const CliOption plain_options[] = {OUTPUT_OPTION};
+
+static const char *const no_arguments[] = {"[OPTION]...", NULL};
+static const char *const keygen_usages[] = {"[OPTION]... FILE", NULL};
+static const char *const walctl_usages[] = {"VERB [OPTION]...", NULL};
+
+static const CliSpec walctl_verbs[] = {
+    {.name = "init",
+     .summary = "Create the cluster in the repository and try what the tools need of the store.",
+     .usages = no_arguments,
+     .options = plain_options,
+     .option_count = ARRAY_COUNT(plain_options)},
+    {.name = "keygen",
+     .summary = "Make a key pair: the identity into FILE, the recipient to the screen.",
+     .usages = keygen_usages,
+     .options = plain_options,
+     .option_count = ARRAY_COUNT(plain_options),
+     .min_args = 1,
+     .max_args = 1},
+};
+
+static const WalctlVerb walctl_functions[] = {walctl_init, walctl_keygen};
+
+_Static_assert(
+    ARRAY_COUNT(walctl_verbs) == ARRAY_COUNT(walctl_functions), "a function for each verb");
+
+static const CliSpec walctl_cli = {
+    .name = "walctl",
+    .summary = "Sets up and inspects a walstream repository.",
+    .usages = walctl_usages,
+    .verbs = walctl_verbs,
+    .verb_count = ARRAY_COUNT(walctl_verbs),
+    .exit_codes = "0  done, nothing wrong\n"
+                  "1  failed, or something is damaged or missing\n"
+                  "2  usage or configuration error\n",
+};
+
+int
+walctl_open_repository(
+    Walctl *ctl, bool need_identities, const Deadline *dl, Repository **out, Error *err)
+{
+    const char *sysid = cli_value(&ctl->cli, "system-identifier");
+    RepositoryOptions options = {.need_identities = need_identities};
+
+    if (sysid != NULL && !parse_u64(sysid, &options.system_identifier))
+        return error_set(err, ERROR_USAGE, "--system-identifier \"%s\" is not a number", sysid);
+    return repository_open(ctl->cfg, &options, dl, out, err);
+}
+
+static int
+walctl_run(Walctl *ctl, int argc, char **argv, int *exit_code, Error *err)
+{
+    const char *output;
+
+    if (cli_parse(&walctl_cli, argc, argv, &ctl->cli, err) < 0)
+        return -1;
+    if (ctl->cli.action != CLI_RUN)
+        return cli_answer(&walctl_cli, &ctl->cli, err);
+    output = cli_value(&ctl->cli, "output");
+    ctl->json = output != NULL && strcmp(output, "json") == 0;
+    if (output != NULL && !ctl->json && strcmp(output, "text") != 0)
+        return error_set(err, ERROR_USAGE, "--output \"%s\" is neither text nor json", output);
+
+    size_t verb = (size_t) (ctl->cli.verb - walctl_verbs);
+
+    /* a key can be made before there is a configuration that names it */
+    if (walctl_functions[verb] != walctl_keygen)
+    {
+        if (config_load(ctl->cli.config_file, &ctl->cli.overrides, &ctl->cfg, err) < 0)
+            return -1;
+        cli_open_log("walctl", ctl->cfg);
+    }
+    return walctl_functions[verb](ctl, exit_code, err);
+}
+
+int
+main(int argc, char **argv)
+{
+    Walctl ctl = {0};
+    Error err = {0};
+    int exit_code = 0;
+    int rc;
+
+    (void) signal(SIGPIPE, SIG_IGN);
+    log_open("walctl", LOG_INFO, LOG_FORMAT_TEXT);
+    rc = walctl_run(&ctl, argc, argv, &exit_code, &err);
+    if (rc < 0)
+    {
+        log_error(LOG_ERROR, &err);
+        exit_code = err.kind == ERROR_USAGE ? 2 : 1;
+    }
+    config_free(ctl.cfg);
+    cli_reset(&ctl.cli);
+    return exit_code;
+}
