@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: PostgreSQL
  *
  * Compression codecs as stages. Every method writes standard frames with a content checksum, which
- * the lz4 and zstd command-line tools open; "none" is an LZ4 frame of stored blocks, so that even an
- * uncompressed object has a magic, a checksum and an end. FORMAT.md, "Codecs".
+ * the lz4 and zstd command-line tools open; "none" is an LZ4 frame of stored blocks, so that even
+ * an uncompressed object has a magic, a checksum and an end. FORMAT.md, "Codecs".
  */
 #ifndef WALSTREAM_CODEC_H
 #define WALSTREAM_CODEC_H
@@ -34,8 +34,8 @@ char *codec_format(CodecSpec spec, char *buf, size_t len);
  * tables: memory for a 4 KiB piece must not be that of 16 MiB). Independent 64 KiB..4 MiB blocks,
  * linked where the method does it, content checksum on.
  */
-MUST_CHECK int codec_encoder_new(
-    CodecSpec spec, uint64_t plain_bytes_hint, Stage *next, Stage **out, Error *err);
+MUST_CHECK int
+codec_encoder_new(CodecSpec spec, uint64_t plain_bytes_hint, Stage *next, Stage **out, Error *err);
 
 /*
  * Reads any method by its magic, skips skippable frames before, between and behind, accepts

@@ -147,33 +147,69 @@ codec_zstd_encoder_new(int level, uint64_t hint, Stage *next, Stage **out, Error
 
 /* ---- decoder ---- */
 
+#define CODEC_ZSTD_HEADER_MAX 18 /* magic and frame header */
+
+typedef struct CodecZstdReader
+{
+    ZSTD_DCtx *ctx;
+    size_t frame_in; /* bytes of the present frame that the library has */
+} CodecZstdReader;
+
+static void
+codec_zstd_close(void *ctx)
+{
+    CodecZstdReader *reader = ctx;
+
+    if (reader == NULL)
+        return;
+    (void) ZSTD_freeDCtx(reader->ctx);
+    free(reader);
+}
+
 static int
 codec_zstd_open(uint64_t max_plain_bytes, void **ctx, Error *err)
 {
     int window_log = codec_zstd_log2_ceil(max_plain_bytes);
-    ZSTD_DCtx *dctx = ZSTD_createDCtx();
+    CodecZstdReader *reader = calloc(1, sizeof *reader);
 
-    if (dctx == NULL)
+    if (reader == NULL)
         return error_nomem(err);
+    reader->ctx = ZSTD_createDCtx();
+    if (reader->ctx == NULL)
+    {
+        codec_zstd_close(reader);
+        return error_nomem(err);
+    }
     window_log = MIN(MAX(window_log, CODEC_ZSTD_READ_LOG_MIN), CODEC_ZSTD_READ_LOG_MAX);
 
-    size_t rc = ZSTD_DCtx_setParameter(dctx, ZSTD_d_windowLogMax, window_log);
+    size_t rc = ZSTD_DCtx_setParameter(reader->ctx, ZSTD_d_windowLogMax, window_log);
 
     if (ZSTD_isError(rc))
     {
-        (void) ZSTD_freeDCtx(dctx);
+        codec_zstd_close(reader);
         return codec_zstd_fail(rc, ERROR_IO, "set up", err);
     }
-    *ctx = dctx;
+    *ctx = reader;
     return 0;
 }
 
 static int
 codec_zstd_step(void *ctx, CodecStep *step, Error *err)
 {
+    CodecZstdReader *reader = ctx;
     ZSTD_inBuffer in = {.src = step->in, .size = step->in_len};
     ZSTD_outBuffer out = {.dst = step->out, .size = step->out_cap};
-    size_t more = ZSTD_decompressStream(ctx, &out, &in);
+
+    /*
+     * The header goes in byte by byte. When a call completes a header that an earlier one began,
+     * the library (seen in 1.5.4) looks for a whole frame at the start of that call's input, behind
+     * the magic, and takes what it finds there for the frame: forged bytes could pass as an empty
+     * one.
+     */
+    if (reader->frame_in < CODEC_ZSTD_HEADER_MAX)
+        in.size = MIN(in.size, (size_t) 1);
+
+    size_t more = ZSTD_decompressStream(reader->ctx, &out, &in);
 
     if (ZSTD_isError(more))
         return codec_zstd_fail(more, ERROR_CORRUPT, "decompress", err);
@@ -181,13 +217,8 @@ codec_zstd_step(void *ctx, CodecStep *step, Error *err)
     step->in_len -= in.pos;
     step->out_len = out.pos;
     step->frame_done = more == 0;
+    reader->frame_in = step->frame_done ? 0 : reader->frame_in + in.pos;
     return 0;
-}
-
-static void
-codec_zstd_close(void *ctx)
-{
-    (void) ZSTD_freeDCtx(ctx);
 }
 
 const CodecFrameOps codec_zstd_frame_ops = {

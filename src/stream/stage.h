@@ -69,7 +69,8 @@ MUST_CHECK int stage_slice_new(uint64_t skip, uint64_t len, Stage *next, Stage *
 /* Sinks. The descriptor is borrowed; finish syncs nothing. "what" is copied for messages. */
 MUST_CHECK int stage_fd_sink_new(int fd, const char *what, Stage **out, Error *err);
 
-/* Into caller's memory; CORRUPT if more than cap arrives. *len is set to 0, then follows each write. */
+/* Into caller's memory; CORRUPT if more than cap arrives. *len is set to 0, then follows each
+ * write. */
 MUST_CHECK int stage_memory_sink_new(void *buf, size_t cap, size_t *len, Stage **out, Error *err);
 
 #endif

@@ -263,7 +263,7 @@ write_mixed(void)
     one_store_init(&one);
     test_sink_init(&sink, 0);
     (void) plain_fill(plain, 4096);
-    if (vector_load(&one, "good", "lz4"))
+    if (vector_load(&one, "good", "lz4") && one.len > 8)
     {
         size_t label_len = 8 + (size_t) one.data[4];
 
@@ -295,7 +295,7 @@ write_bad(void)
         one_store_init(&one);
         if (!vector_load(&one, "good", bad_ones[i].base))
             continue;
-        if (one.len > sizeof out - 100)
+        if (one.len < 8 || one.len > sizeof out - 100)
             continue;
         memcpy(out, one.data, one.len);
         len = one.len;
