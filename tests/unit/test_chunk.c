@@ -23,9 +23,10 @@ test_pool(void)
        "a new pool is empty");
     chunks[0] = chunk_try_get(pool);
     chunks[1] = chunk_try_get(pool);
-    if (!ok(chunks[0] != NULL && chunks[1] != NULL && chunks[0] != chunks[1] &&
-                chunk_pool_in_use(pool) == 2,
-            "as many chunks as the limit"))
+    ok(chunks[0] != NULL && chunks[1] != NULL && chunks[0] != chunks[1] &&
+           chunk_pool_in_use(pool) == 2,
+       "as many chunks as the limit");
+    if (chunks[0] == NULL || chunks[1] == NULL)
         return;
     memset(chunks[0]->data, 1, 100);
     memset(chunks[1]->data, 2, 100);
