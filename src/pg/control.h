@@ -28,8 +28,8 @@ typedef struct ControlFile
 MUST_CHECK int control_parse(const void *data, size_t len, ControlFile *out, Error *err);
 
 /*
- * Reads "<data_dir>/global/pg_control" ("." is fine); a running server writes it in place, so a wrong
- * CRC is read again a few times. NOT_FOUND if there is no such file.
+ * Reads "<data_dir>/global/pg_control" ("." is fine); a running server writes it in place, so a
+ * wrong CRC is read again a few times. NOT_FOUND if there is no such file.
  */
 MUST_CHECK int control_read(const char *data_dir, ControlFile *out, Error *err);
 

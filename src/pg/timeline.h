@@ -27,9 +27,9 @@ typedef struct TimelineHistory
 
 /*
  * text of "<tli>.history", len bytes, as PostgreSQL reads it: blank lines and '#' comments are
- * skipped, "parentTLI <blanks> hi/lo <rest>"; ids must ascend and stay below tli, switch points must not
- * go back. CORRUPT otherwise, also for a file that ends within a switch point; an empty file is
- * CORRUPT for tli > 1. tli 1 needs no text (NULL, 0).
+ * skipped, "parentTLI <blanks> hi/lo <rest>"; ids must ascend and stay below tli, switch points
+ * must not go back. CORRUPT otherwise, also for a file that ends within a switch point; an empty
+ * file is CORRUPT for tli > 1. tli 1 needs no text (NULL, 0).
  */
 MUST_CHECK int timeline_parse_history(
     TimelineId tli, const char *text, size_t len, TimelineHistory *out, Error *err);

@@ -27,19 +27,19 @@ lsn_parse_half(const char *text, uint64_t *out)
     for (;; text++, digits++)
     {
         char c = *text;
-        uint64_t digit;
+        int digit;
 
         if (c >= '0' && c <= '9')
-            digit = (uint64_t) (c - '0');
+            digit = c - '0';
         else if (c >= 'A' && c <= 'F')
-            digit = (uint64_t) (c - 'A' + 10);
+            digit = c - 'A' + 10;
         else if (c >= 'a' && c <= 'f')
-            digit = (uint64_t) (c - 'a' + 10);
+            digit = c - 'a' + 10;
         else
             break;
         if (digits == 8)
             return NULL;
-        value = value << 4 | digit;
+        value = value << 4 | (uint64_t) digit;
     }
     *out = value;
     return digits > 0 ? text : NULL;

@@ -33,8 +33,8 @@ uint32_t wal_segment_offset(Lsn lsn, uint32_t segment_bytes);
 uint32_t wal_segment_log(SegmentNo segno, uint32_t segment_bytes);
 
 /* 24 digits and NUL into buf of 25 or more. Returns buf. */
-char *wal_segment_name(
-    TimelineId tli, SegmentNo segno, uint32_t segment_bytes, char *buf, size_t len);
+char *
+wal_segment_name(TimelineId tli, SegmentNo segno, uint32_t segment_bytes, char *buf, size_t len);
 
 typedef enum WalFileKind
 {

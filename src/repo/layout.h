@@ -4,8 +4,8 @@
  * The names in a repository (FORMAT.md, "Names"), made and read here and nowhere else. Keys are
  * relative to "<cluster>/<system identifier>/".
  *
- * A part is the unit that is stored whole: the segment itself up to 16 MiB, else an aligned slice of
- * 16 MiB of it. So memory and object sizes do not grow with --wal-segsize.
+ * A part is the unit that is stored whole: the segment itself up to 16 MiB, else an aligned slice
+ * of 16 MiB of it. So memory and object sizes do not grow with --wal-segsize.
  */
 #ifndef WALSTREAM_LAYOUT_H
 #define WALSTREAM_LAYOUT_H
@@ -29,7 +29,8 @@ typedef struct WalExtent
 
 /* All write a key into buf of LAYOUT_KEY_MAX bytes and return buf. */
 
-/* "wal/<TLI>/<log>/<24 hex>", or with "/<start>-<end>" behind it when a segment has several parts. */
+/* "wal/<TLI>/<log>/<24 hex>", or with "/<start>-<end>" behind it when a segment has several parts.
+ */
 char *layout_part_key(const WalExtent *part, uint32_t segment_bytes, char *buf);
 /* "wal/<TLI>/<log>/<24 hex>": the object, or the folder of the parts. */
 char *layout_segment_key(TimelineId tli, SegmentNo segno, uint32_t segment_bytes, char *buf);

@@ -117,7 +117,7 @@ test_bounds(void)
     if (text == NULL)
         abort();
     memset(text, '\n', cap);
-    memcpy(text, "1 0/1 x", 7);
+    memcpy(text, "1 0/1 x\n", sizeof "1 0/1 x\n" - 1);
     for (size_t extra = 0; extra < 2; extra++)
     {
         AUTO(timeline_history_reset) TimelineHistory h = {0};
