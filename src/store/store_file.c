@@ -7,10 +7,10 @@
  *
  *   mkdir of the folders      empty folders: not told by list; used by the next put, or swept
  *   create, write, fsync      a temporary name: not told by list, swept when old
- *   link                      the object, complete, perhaps not durable; nobody was told that it is
- * there, and a put that finds it makes it durable before it answers EXISTS unlink of the temporary
- * as after link; before it, a second name of the object, swept when old fsync of the folder the
- * object; put has not returned, the caller puts again and gets EXISTS
+ *   link                      the object, complete, perhaps not durable; nobody was told that it
+ *                             is there, and a put that finds it makes it durable before EXISTS
+ *   unlink of the temporary   before it, a second, hidden name of the object, swept when old
+ *   fsync of the folder       the object; put has not returned, so it is repeated: EXISTS
  *
  * remove takes emptied folders away, so a folder may vanish under a put until its temporary file is
  * in it; the put then starts over.
