@@ -61,6 +61,7 @@ typedef struct S3Call
     size_t query_count;
     SigV4Pair headers[S3_MAX_EXTRA_HEADERS]; /* lower-case names */
     size_t header_count;
+    char range_header[64]; /* "" if none; not signed, as a cache in between may drop it */
     const StoreBody *body;
     const char *payload_sha256; /* NULL: of nothing */
     Stage *sink;
@@ -111,9 +112,9 @@ s3_send(S3Store *s3, const S3Call *call, const Deadline *dl, S3HttpAnswer *answe
     AUTO(strbuf_reset) StrBuf lines;
     AUTO(credentials_reset) Credentials credentials = {.access_key = ""};
     SigV4Pair headers[S3_MAX_EXTRA_HEADERS + 4];
-    const char *line[ARRAY_COUNT(headers) + 1];
+    const char *line[ARRAY_COUNT(headers) + 2];
     size_t at[ARRAY_COUNT(headers) + 1];
-    size_t count = 0;
+    size_t count = 0, line_count;
     char date[SIGV4_DATE_SIZE];
 
     strbuf_init(&path, S3_MAX_URL);
@@ -165,12 +166,15 @@ s3_send(S3Store *s3, const S3Call *call, const Deadline *dl, S3HttpAnswer *answe
         return -1;
     for (size_t i = 0; i <= count; i++)
         line[i] = lines.data + at[i];
+    line_count = count + 1;
+    if (call->range_header[0] != '\0')
+        line[line_count++] = call->range_header;
 
     S3HttpRequest request = {
         .method = call->method,
         .url = strbuf_text(&url),
         .headers = line,
-        .header_count = count + 1,
+        .header_count = line_count,
         .body = call->body,
         .sink = call->sink,
         .range = call->range,
@@ -459,9 +463,8 @@ s3_put(Store *st, const char *key, const StoreBody *body, const Deadline *dl, Er
 
 /* ---- get, stat ---- */
 
-/* Fills in the Range header of a call. text holds it. */
 static void
-s3_set_range(S3Call *call, ByteRange range, char *text, size_t size)
+s3_set_range(S3Call *call, ByteRange range)
 {
     uint64_t last;
 
@@ -469,15 +472,15 @@ s3_set_range(S3Call *call, ByteRange range, char *text, size_t size)
     if (range.len == 0 || __builtin_add_overflow(range.offset, range.len - 1, &last))
     {
         call->range.len = 0;
-        if (range.offset == 0)
-            return;
-        (void) snprintf(text, size, "bytes=%llu-", (unsigned long long) range.offset);
+        if (range.offset > 0)
+            (void) snprintf(
+                call->range_header, sizeof call->range_header, "range: bytes=%llu-",
+                (unsigned long long) range.offset);
     }
     else
         (void) snprintf(
-            text, size, "bytes=%llu-%llu", (unsigned long long) range.offset,
-            (unsigned long long) last);
-    call->headers[call->header_count++] = (SigV4Pair){"range", text};
+            call->range_header, sizeof call->range_header, "range: bytes=%llu-%llu",
+            (unsigned long long) range.offset, (unsigned long long) last);
 }
 
 /* The store's own word that the range begins at or behind the end. */
@@ -498,14 +501,13 @@ s3_get(Store *st, const char *key, ByteRange range, Stage *sink, const Deadline 
     S3Store *s3 = s3_of(st);
     AUTO(s3_http_answer_reset) S3HttpAnswer answer;
     S3Call call = {.method = "GET", .key = key, .sink = sink};
-    char text[64];
     int rc;
 
     s3_http_answer_init(&answer);
-    s3_set_range(&call, range, text, sizeof text);
+    s3_set_range(&call, range);
     rc = s3_send(s3, &call, dl, &answer, err);
     if (rc == 0 && answer.status != 200 && answer.status != 206 &&
-        !(call.header_count > 0 && s3_is_behind_end(&answer)))
+        !(call.range_header[0] != '\0' && s3_is_behind_end(&answer)))
         rc = s3_refuse(s3, &answer, err);
     if (rc < 0)
         return error_wrap(err, "could not read \"%s/%s\"", st->url, key);
@@ -522,10 +524,9 @@ s3_stat_by_get(S3Store *s3, const char *key, const Deadline *dl, StoreStat *out,
 {
     AUTO(s3_http_answer_reset) S3HttpAnswer answer;
     S3Call call = {.method = "GET", .key = key};
-    char text[64];
 
     s3_http_answer_init(&answer);
-    s3_set_range(&call, (ByteRange){.offset = 0, .len = 1}, text, sizeof text);
+    s3_set_range(&call, (ByteRange){.offset = 0, .len = 1});
     if (s3_send(s3, &call, dl, &answer, err) < 0)
         return -1;
     out->modified_us = answer.modified_us;

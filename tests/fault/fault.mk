@@ -12,10 +12,10 @@ $(FAILNTH): tests/fault/failnth.c
 	$(call say,CCLD    $@)
 	$(Q)$(CC) -D_GNU_SOURCE $(CPPFLAGS) -std=c11 -fPIC -fno-builtin $(WARN) -O2 -g -shared -o $@ $< -ldl
 
-$(BUILD)/tests/fault/%: tests/fault/%.c $(LIB)
+$(BUILD)/tests/fault/%: tests/fault/%.c $(BUILD)/tests/libconformance.a $(LIB)
 	@mkdir -p $(@D)
 	$(call say,CCLD    $@)
-	$(Q)$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -o $@ $< \
-	    $(OUR_LDFLAGS) $(LDFLAGS) $(LIB) $(LIBS)
+	$(Q)$(CC) $(OUR_CPPFLAGS) $(CPPFLAGS) -Itests -Itests/unit $(OUR_CFLAGS) $(CFLAGS) -MMD -MP -o $@ $< \
+	    $(OUR_LDFLAGS) $(LDFLAGS) $(CONFORMANCE_LIB) $(LIB) $(LIBS)
 
-tests check-fault: $(FAILNTH) $(FAULT_BIN)
+tests check-integration check-fault: $(FAILNTH) $(FAULT_BIN)
