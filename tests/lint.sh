@@ -31,7 +31,7 @@ lint_format()
 lint_text()
 {
     bad=0
-    if grep -nE '(TO''DO|FIX''ME|XX''X)|[[:blank:]]$|	' "$@"; then bad=1; fi
+    if grep -nE '\b(TO''DO|FIX''ME|XX''X)\b|[[:blank:]]$|	' "$@"; then bad=1; fi
     if grep -L 'SPDX-License-Identifier: PostgreSQL' "$@" | grep .; then bad=1; fi
     return $bad
 }

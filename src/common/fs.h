@@ -14,6 +14,16 @@
 void fd_close(int *fd);   /* closes if >= 0; for AUTO, on the failing path */
 void free_text(char **p); /* free(*p); for AUTO */
 
+/* Takes the descriptor out of a scope that closes it, as steal() does for pointers. */
+static inline int
+fd_steal(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
 /* All of it or an error (IO). "what" names the file in the message. */
 MUST_CHECK int fs_write_all(int fd, const void *buf, size_t len, const char *what, Error *err);
 

@@ -75,8 +75,8 @@ store_file_kind(int sys_errno)
     }
 }
 
-int
-store_file_error(Error *err, const char *fmt, ...)
+/* in parentheses: not the macro for analyzers */
+int(store_file_error)(Error *err, const char *fmt, ...)
 {
     int saved = errno;
     char text[sizeof err->msg];
@@ -249,8 +249,7 @@ file_step(
         return file_explain_folder(parent, name, path, len, err);
     if (create && file_folder_sync_name(st, parent, fd, path, len, err) < 0)
         return -1;
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return 0;
 }
 
@@ -284,8 +283,7 @@ store_file_open_folder(
         fd = next;
         at = end + 1;
     }
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return 0;
 }
 
@@ -497,10 +495,7 @@ file_put_in(
     if (fsync(temp.fd) < 0)
         return store_file_error(err, "could not sync object \"%s\"", key);
 
-    int fd = temp.fd;
-
-    temp.fd = -1;
-    if (close(fd) < 0)
+    if (close(fd_steal(&temp.fd)) < 0)
         return store_file_error(err, "could not close object \"%s\"", key);
     if (file_temp_link(&temp, name, key, err) < 0)
         return -1;
@@ -582,8 +577,7 @@ file_open_object(StoreFile *st, const char *key, int *out, struct stat *sb, Erro
         return file_not_found(key, err);
     if (!S_ISREG(sb->st_mode))
         return error_set(err, ERROR_IO, "could not open object \"%s\": it is a special file", key);
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return 0;
 }
 
@@ -819,8 +813,7 @@ file_sync_above(int root_fd, const char *root, Error *err)
         if (fsync(parent) < 0 && errno != EROFS && errno != EINVAL)
             return store_file_error(err, "could not sync a folder above \"%s\"", root);
         (void) close(fd);
-        fd = parent;
-        parent = -1;
+        fd = fd_steal(&parent);
         here = above;
     }
 }
@@ -840,8 +833,7 @@ file_open_root(const char *root, bool create, int *out, Error *err)
         return store_file_error(err, "could not open repository \"%s\"", root);
     if (create && file_sync_above(fd, root, err) < 0)
         return error_wrap(err, "could not create the repository");
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return 0;
 }
 
@@ -871,8 +863,7 @@ store_file_new(const char *root, bool create, Store **out, Error *err)
         free(st);
         return error_nomem(err);
     }
-    st->root_fd = root_fd;
-    root_fd = -1;
+    st->root_fd = fd_steal(&root_fd);
     file_read_host(st->host);
     atomic_init(&st->temp_count, (uint64_t) clock_wall_us());
     *out = &st->base;
