@@ -18,7 +18,7 @@ sources=$(printf '%s\n' "$@" | grep '\.c$')
 # Replaced in this project: parse.h reads numbers, strbuf.h builds text, fork and exec run programs.
 lint_banned()
 {
-    ! grep -nwE '(atoi|atol|atoll|atof|sscanf|strcpy|strncpy|strcat|strncat|sprintf|vsprintf|strtok|system|popen|gets|tmpnam|mktemp|alloca) ?\(' \
+    ! grep -nE '(^|[^A-Za-z0-9_])(atoi|atol|atoll|atof|sscanf|strcpy|strncpy|strcat|strncat|sprintf|vsprintf|strtok|system|popen|gets|tmpnam|mktemp|alloca) ?\(' \
         "$@" | grep -vE '^[^:]+:[0-9]+: *(/?\*|//)'
 }
 

@@ -175,6 +175,7 @@ localsock_send(
         msg.msg_control = control.bytes;
         msg.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
         header = CMSG_FIRSTHDR(&msg);
+        assert(header != NULL); /* there is room for one */
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
         header->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);

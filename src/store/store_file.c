@@ -617,7 +617,7 @@ static int
 file_get(Store *base, const char *key, ByteRange range, Stage *sink, const Deadline *dl, Error *err)
 {
     AUTO(fd_close) int fd = -1;
-    struct stat sb;
+    struct stat sb = {0};
 
     if (file_open_object((StoreFile *) base, key, &fd, &sb, err) < 0)
         return -1;
@@ -641,7 +641,7 @@ static int
 file_stat(Store *base, const char *key, const Deadline *dl, StoreStat *out, Error *err)
 {
     AUTO(fd_close) int fd = -1;
-    struct stat sb;
+    struct stat sb = {0};
 
     (void) dl;
     if (file_open_object((StoreFile *) base, key, &fd, &sb, err) < 0)

@@ -31,7 +31,7 @@
 static int
 direct_open_nameless(const char *dest, int *out, bool *linkable, Error *err)
 {
-    AUTO(free_text) char *dir = strdup(dest);
+    AUTO(free_text) char *dir = strdup(strchr(dest, '/') != NULL ? dest : ".");
     const char *tmp = getenv("TMPDIR");
     char path[SESSION_PATH_MAX];
     char *slash;
@@ -40,9 +40,7 @@ direct_open_nameless(const char *dest, int *out, bool *linkable, Error *err)
     if (dir == NULL)
         return error_nomem(err);
     slash = strrchr(dir, '/');
-    if (slash == NULL)
-        (void) strcpy(dir, "."); /* dest is not empty */
-    else
+    if (slash != NULL)
         slash[slash == dir ? 1 : 0] = '\0';
     fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, DIRECT_FILE_MODE);
     *linkable = fd >= 0;
