@@ -14,7 +14,7 @@
 #define LOCALSOCK_FDS_MAX 4
 
 /*
- * Connects; the listening process must run as our user or as root.
+ * Connects; the listening process must run as our user or as root (as anybody, if we are root).
  * Errors   NOT_FOUND: nobody listens there; DENIED: another user does, or we may not
  */
 MUST_CHECK int localsock_connect(const char *path, const Deadline *dl, int *fd, Error *err);
@@ -26,7 +26,7 @@ MUST_CHECK int localsock_connect(const char *path, const Deadline *dl, int *fd, 
 MUST_CHECK int localsock_listen(const char *path, int *fd, Error *err);
 
 /*
- * Accepts one connection, of our user or root; others are dropped. Waits up to wait_ms; *fd is -1
+ * Accepts one connection, of our user or root (anybody, if we are root); others are dropped. Waits up to wait_ms; *fd is -1
  * when nobody came.
  */
 MUST_CHECK int localsock_accept(int listen_fd, int64_t wait_ms, int *fd, Error *err);
