@@ -32,6 +32,17 @@ free_text(char **p)
     *p = NULL;
 }
 
+void *
+fs_alloc_io(size_t bytes)
+{
+    enum
+    {
+        PAGE = 4096
+    };
+
+    return aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
+}
+
 int
 fs_write_all(int fd, const void *buf, size_t len, const char *what, Error *err)
 {

@@ -299,7 +299,7 @@ archive_file(
     Repository *repo, int fd, const char *name, const Deadline *dl, ArchiveResult *result,
     Error *err)
 {
-    AUTO(free_text) char *buf = malloc(ARCHIVE_READ_BYTES);
+    AUTO(free_text) char *buf = fs_alloc_io(ARCHIVE_READ_BYTES);
     ArchiveSource src = {.repo = repo, .fd = fd, .name = name, .dl = dl, .buf = (uint8_t *) buf};
     WalFileName parsed;
     int rc = -1;

@@ -477,7 +477,7 @@ segment_check_pages(SegmentGrowth *g, Error *err)
 
         wal_check_init(&g->check, &expect);
     }
-    buf = malloc(SEGMENT_CHECK_BYTES);
+    buf = fs_alloc_io(SEGMENT_CHECK_BYTES);
     if (buf == NULL)
         return error_nomem(err);
     while (rc == 0 && g->checked < g->reached)

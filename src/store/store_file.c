@@ -586,7 +586,7 @@ file_send(
     int fd, const char *key, uint64_t at, uint64_t left, Stage *sink, const Deadline *dl,
     Error *err)
 {
-    AUTO(free_text) char *buf = malloc((size_t) MIN(MAX(left, 1), FILE_READ_BYTES));
+    AUTO(free_text) char *buf = fs_alloc_io((size_t) MIN(MAX(left, 1), FILE_READ_BYTES));
 
     if (buf == NULL)
         return error_nomem(err);

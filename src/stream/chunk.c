@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fs.h"
+
 #define CHUNK_CANCEL_POLL_MS 100 /* how late a cancel flag may be seen by a waiting thread */
 
 struct ChunkPool
@@ -151,7 +153,7 @@ static bool
 chunk_prepare(Chunk *chunk)
 {
     if (chunk->data == NULL)
-        chunk->data = malloc(chunk->pool->chunk_bytes);
+        chunk->data = fs_alloc_io(chunk->pool->chunk_bytes);
     if (chunk->data == NULL)
     {
         chunk_give_back(chunk);

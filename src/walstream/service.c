@@ -38,7 +38,7 @@ typedef struct ServiceWorker
     Service *s;
     pthread_t thread;
     XXH3_state_t *digest;
-    char buf[SERVICE_READ_BYTES];
+    char *buf; /* SERVICE_READ_BYTES */
 } ServiceWorker;
 
 struct Service
@@ -427,6 +427,7 @@ service_free_worker(ServiceWorker *worker)
     if (worker == NULL)
         return;
     (void) XXH3_freeState(worker->digest);
+    free(worker->buf);
     free(worker);
 }
 
@@ -439,9 +440,10 @@ service_start_worker(Service *s, ServiceWorker **out, Error *err)
         return error_nomem(err);
     worker->s = s;
     worker->digest = XXH3_createState();
-    if (worker->digest == NULL)
+    worker->buf = fs_alloc_io(SERVICE_READ_BYTES);
+    if (worker->digest == NULL || worker->buf == NULL)
     {
-        free(worker);
+        service_free_worker(worker);
         return error_nomem(err);
     }
     if (pthread_create(&worker->thread, NULL, service_main, worker) != 0)
