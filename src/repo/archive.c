@@ -21,7 +21,7 @@
 #include "pg/timeline.h"
 #include "repo/segment_read.h"
 
-#define ARCHIVE_READ_BYTES (128 * 1024)
+#define ARCHIVE_READ_BYTES (1024 * 1024)
 #define ARCHIVE_SMALL_MAX_BYTES (1024 * 1024) /* history and backup history files */
 
 /* A file being archived: what stays the same for all its parts. */

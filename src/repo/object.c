@@ -73,7 +73,10 @@ object_writer_build(
         return -1;
     if (object_chain_add(
             codec_encoder_new(format->codec, plain_bytes_hint, chain, &st, err), &st, &chain) < 0 ||
-        object_chain_add(stage_digest_new(chain, &st, err), &st, &chain) < 0)
+        object_chain_add(
+            format->parallel_digest ? stage_digest_new_parallel(chain, &st, err)
+                                    : stage_digest_new(chain, &st, err),
+            &st, &chain) < 0)
         return -1;
     w->chain = steal(chain);
     return 0;

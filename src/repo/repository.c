@@ -81,19 +81,13 @@ repository_new_store(
     const Config *cfg, bool conditional_create, bool create_root, Store **out, Store **counted,
     Error *err)
 {
-    AUTO(store_freep) Store *driver = NULL;
-    AUTO(store_freep) Store *count = NULL;
+    Store *driver;
 
     if (repository_new_driver(cfg, conditional_create, create_root, &driver, err) < 0)
         return error_wrap(err, "could not open repository");
-    if (store_count_new(driver, &count, err) < 0)
+    if (store_count_new(driver, counted, err) < 0)
         return -1;
-    driver = NULL;
-    *counted = count;
-    if (store_retry_new(count, &repository_retry, out, err) < 0)
-        return -1;
-    count = NULL;
-    return 0;
+    return store_retry_new(*counted, &repository_retry, out, err);
 }
 
 int
@@ -417,10 +411,7 @@ repository_open(
         if (store_prefix_new(
                 whole, repository_prefix(cfg->cluster.name, system_identifier, prefix),
                 &repo->store, err) < 0)
-        {
-            store_free(whole);
             return -1;
-        }
         if (repository_read_description(repo, cfg, system_identifier, dl, err) < 0)
             return -1;
         if (repo->description.conditional_create == conditional_create)

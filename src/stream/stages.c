@@ -1,84 +1,13 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * The small stages that belong to no codec: digest, slice and the sinks; see stage.h.
+ * The small stages that belong to no codec: slice and the sinks; see stage.h.
  */
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/fs.h"
 #include "stream/stage.h"
-
-/* ---- digest ---- */
-
-typedef struct StageDigest
-{
-    Stage stage;
-    EVP_MD_CTX *ctx;
-    uint8_t sha256[32];
-} StageDigest;
-
-static int
-stage_digest_write(Stage *st, const void *buf, size_t len, Error *err)
-{
-    StageDigest *d = (StageDigest *) st;
-
-    if (EVP_DigestUpdate(d->ctx, buf, len) != 1)
-        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-    return st->next != NULL ? stage_write(st->next, buf, len, err) : 0;
-}
-
-static int
-stage_digest_finish(Stage *st, Error *err)
-{
-    StageDigest *d = (StageDigest *) st;
-
-    if (EVP_DigestFinal_ex(d->ctx, d->sha256, NULL) != 1)
-        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-    return 0;
-}
-
-static void
-stage_digest_destroy(Stage *st)
-{
-    StageDigest *d = (StageDigest *) st;
-
-    EVP_MD_CTX_free(d->ctx);
-    free(d);
-}
-
-static const StageOps stage_digest_ops = {
-    .name = "digest",
-    .write = stage_digest_write,
-    .finish = stage_digest_finish,
-    .destroy = stage_digest_destroy,
-};
-
-int
-stage_digest_new(Stage *next, Stage **out, Error *err)
-{
-    StageDigest *d = calloc(1, sizeof *d);
-
-    if (d == NULL)
-        return error_nomem(err);
-    d->ctx = EVP_MD_CTX_new();
-    if (d->ctx == NULL || EVP_DigestInit_ex(d->ctx, EVP_sha256(), NULL) != 1)
-    {
-        stage_digest_destroy(&d->stage);
-        return error_set(err, ERROR_IO, "could not set up SHA-256: OpenSSL failed");
-    }
-    stage_init(&d->stage, &stage_digest_ops, next);
-    *out = &d->stage;
-    return 0;
-}
-
-const uint8_t *
-stage_digest_sha256(const Stage *st)
-{
-    assert(st->ops == &stage_digest_ops && st->state == STAGE_FINISHED);
-    return ((const StageDigest *) st)->sha256;
-}
 
 /* ---- slice ---- */
 

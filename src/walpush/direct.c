@@ -59,6 +59,7 @@ push_run(PushOptions *options, int argc, char **argv, Error *err)
     open_options.system_identifier = push_system_identifier(fd);
     if (repository_open(options->cfg, &open_options, &dl, &repo, err) < 0)
         return error_wrap(err, "could not archive \"%s\"", options->name);
+    repo->format.parallel_digest = true;
     if (archive_file(repo, fd, options->name, &dl, &result, err) < 0)
         return -1;
     log_write(
