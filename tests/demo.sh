@@ -36,8 +36,8 @@ fi
 dir=${DEMO_DIR:-$(mktemp -d /tmp/walstream-demo.XXXXXX)}
 background=
 cd "$dir"
-export PGHOST="$dir" PGDATABASE=postgres PGAPPNAME=demo
-unset PGPORT PGUSER PGSERVICE WALSTREAM_CONFIG 2>/dev/null || true
+export PGHOST="$dir" PGDATABASE=postgres
+unset PGAPPNAME PGPORT PGUSER PGSERVICE WALSTREAM_CONFIG 2>/dev/null || true
 
 say()
 {
@@ -148,11 +148,12 @@ archive_command = '$bin/walpush --config $config %p'
 synchronous_commit = on
 EOF
     "$pg/pg_ctl" -D "$r/primary" -l "$r/primary.log" -w start >/dev/null
+    say "walctl init"
+    "$bin/walctl" --config "$config" init
     sql 'CREATE TABLE ledger (n bigint PRIMARY KEY, at timestamptz NOT NULL)'
     "$pg/pgbench" -i -q -s 5 >/dev/null 2>&1
 
-    say "walctl init; walstream; a base backup by pg_basebackup"
-    "$bin/walctl" --config "$config" init
+    say "walstream, and a base backup by pg_basebackup"
     "$bin/walstream" --config "$config" >"$r/walstream.log" 2>&1 &
     walstream=$!
     background="$background $walstream"
