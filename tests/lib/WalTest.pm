@@ -813,7 +813,7 @@ sub wait_durable
     wait_until(
         sub {
             my $status = status($config) or return 0;
-            my $durable = $status->{durable_lsn} or return 0;
+            my $durable = $status->{stream}{durable_lsn} or return 0;
             return lsn_number($durable) >= $want;
         },
         $seconds // 60,
