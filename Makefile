@@ -37,7 +37,8 @@ OUR_CPPFLAGS := -D_GNU_SOURCE -DWALSTREAM_VERSION='"$(VERSION)"' \
                 $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 OUR_CFLAGS := -std=c11 -pthread -fPIE $(WARN) $(HARDEN) $(SAN_FLAGS)
 OUR_LDFLAGS := -pthread $(SAN_FLAGS)
-LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -linih -lxxhash
+# libcurl is loaded at run time (src/store/curl_lazy.h)
+LIBS := $(shell pkg-config --libs $(filter-out libcurl,$(PKGS)) 2>/dev/null) -linih -lxxhash
 # what the static fast paths may use: src/common and these
 FAST_LIBS := -linih
 

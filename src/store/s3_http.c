@@ -15,10 +15,10 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include <curl/curl.h>
 #include <openssl/crypto.h>
 
 #include "common/parse.h"
+#include "store/curl_lazy.h"
 
 #define S3_HTTP_BUFFER_BYTES (256L << 10)
 #define S3_HTTP_MAX_HEADER 512
@@ -63,24 +63,13 @@ typedef struct S3HttpTransfer
     bool stalled;
 } S3HttpTransfer;
 
-static pthread_once_t s3_http_once = PTHREAD_ONCE_INIT;
-static CURLcode s3_http_global = CURLE_FAILED_INIT;
-
-static void
-s3_http_init_once(void)
-{
-    s3_http_global = curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
 int
 s3_http_new(const S3HttpOptions *options, S3Http **out, Error *err)
 {
     S3Http *http;
 
-    (void) pthread_once(&s3_http_once, s3_http_init_once);
-    if (s3_http_global != CURLE_OK)
-        return error_set(
-            err, ERROR_IO, "could not initialize libcurl: %s", curl_easy_strerror(s3_http_global));
+    if (curl_lazy_load(err) < 0)
+        return -1;
     /* libcurl notices a bad file only when it connects, and says little then */
     if (options->ca_file != NULL && access(options->ca_file, R_OK) < 0)
     {
@@ -120,7 +109,7 @@ s3_http_free(S3Http *http)
         S3HttpHandle *handle = http->idle;
 
         http->idle = handle->next;
-        curl_easy_cleanup(handle->curl);
+        curl_lazy.easy_cleanup(handle->curl);
         free(handle);
     }
     (void) pthread_mutex_destroy(&http->lock);
@@ -157,7 +146,7 @@ s3_http_take_handle(S3Http *http)
     handle = calloc(1, sizeof *handle);
     if (handle == NULL)
         return NULL;
-    handle->curl = curl_easy_init();
+    handle->curl = curl_lazy.easy_init();
     if (handle->curl == NULL)
     {
         free(handle);
@@ -170,7 +159,7 @@ static void
 s3_http_give_handle(S3Http *http, S3HttpHandle *handle)
 {
     /* forgets pointers into the request; connections and TLS sessions stay */
-    curl_easy_reset(handle->curl);
+    curl_lazy.easy_reset(handle->curl);
     (void) pthread_mutex_lock(&http->lock);
     handle->next = http->idle;
     http->idle = handle;
@@ -360,7 +349,7 @@ s3_http_parse_range(char *text, S3HttpAnswer *answer)
 static int64_t
 s3_http_parse_date(const char *text)
 {
-    time_t t = curl_getdate(text, NULL);
+    time_t t = curl_lazy.getdate(text, NULL);
 
     return t < 0 ? 0 : (int64_t) t * 1000000;
 }
@@ -381,7 +370,7 @@ s3_http_on_header(char *line, size_t size, size_t count, void *ctx)
         strbuf_clear(&body);
         memset(answer, 0, sizeof *answer);
         answer->body = body;
-        (void) curl_easy_getinfo(t->handle->curl, CURLINFO_RESPONSE_CODE, &answer->status);
+        (void) curl_lazy.easy_getinfo(t->handle->curl, CURLINFO_RESPONSE_CODE, &answer->status);
     }
     else if (s3_http_header_value(line, len, "content-length", value, sizeof value))
         answer->has_length = parse_u64(value, &answer->length);
@@ -443,7 +432,7 @@ s3_http_set_up(S3HttpTransfer *t, struct curl_slist *headers)
     int64_t connect = MIN(t->http->connect_timeout_ms, LONG_MAX);
     bool good = true;
 
-#define SET(option, value) good = curl_easy_setopt(curl, option, value) == CURLE_OK && good
+#define SET(option, value) good = curl_lazy.easy_setopt(curl, option, value) == CURLE_OK && good
     SET(CURLOPT_URL, request->url);
     SET(CURLOPT_PATH_AS_IS, 1L);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -496,7 +485,7 @@ s3_http_free_headers(struct curl_slist *headers)
 {
     for (struct curl_slist *h = headers; h != NULL; h = h->next)
         OPENSSL_cleanse(h->data, strlen(h->data));
-    curl_slist_free_all(headers);
+    curl_lazy.slist_free_all(headers);
 }
 
 static int
@@ -510,7 +499,7 @@ s3_http_make_headers(const S3HttpRequest *request, struct curl_slist **out, Erro
         const char *line = i < request->header_count    ? request->headers[i]
                            : i == request->header_count ? "Expect:"
                                                         : "Transfer-Encoding:";
-        struct curl_slist *grown = curl_slist_append(headers, line);
+        struct curl_slist *grown = curl_lazy.slist_append(headers, line);
 
         if (grown == NULL)
         {
@@ -528,7 +517,7 @@ static int
 s3_http_judge(S3HttpTransfer *t, CURLcode code, Error *err)
 {
     const char *text =
-        t->handle->error_text[0] != '\0' ? t->handle->error_text : curl_easy_strerror(code);
+        t->handle->error_text[0] != '\0' ? t->handle->error_text : curl_lazy.easy_strerror(code);
 
     if (code == CURLE_OK || t->sink_done)
         return 0;
@@ -629,7 +618,7 @@ s3_http_send(
     t.progress_at_ms = clock_monotonic_ms();
     if (s3_http_set_up(&t, headers))
     {
-        code = curl_easy_perform(t.handle->curl);
+        code = curl_lazy.easy_perform(t.handle->curl);
         rc = s3_http_judge(&t, code, err);
         if (rc == 0)
             rc = s3_http_check_sink(&t, err);
