@@ -25,23 +25,25 @@
 #include "walfetch/prefetch.h"
 
 #define DIRECT_FILE_MODE 0600
+#define DIRECT_OPEN_PAUSE_MS 1000
 #define DIRECT_WARN_EVERY 64 /* segments */
 
 /* A nameless file, in the destination's directory if that can be (*linkable). */
 static int
 direct_open_nameless(const char *dest, int *out, bool *linkable, Error *err)
 {
-    AUTO(free_text) char *dir = strdup(strchr(dest, '/') != NULL ? dest : ".");
+    const char *last = strrchr(dest, '/');
+    AUTO(free_text) char *dir = NULL;
     const char *tmp = getenv("TMPDIR");
     char path[SESSION_PATH_MAX];
-    char *slash;
     int fd;
 
+    if (last == NULL)
+        dir = strdup(".");
+    else
+        dir = last == dest ? strdup("/") : strndup(dest, (size_t) (last - dest));
     if (dir == NULL)
         return error_nomem(err);
-    slash = strrchr(dir, '/');
-    if (slash != NULL)
-        slash[slash == dir ? 1 : 0] = '\0';
     fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, DIRECT_FILE_MODE);
     *linkable = fd >= 0;
     if (fd < 0 && errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)
@@ -53,8 +55,8 @@ direct_open_nameless(const char *dest, int *out, bool *linkable, Error *err)
     if (fd < 0)
     {
         if ((size_t) snprintf(
-                path, sizeof path, "%s/walfetch.XXXXXX", tmp != NULL && tmp[0] ? tmp : "/tmp") >=
-            sizeof path)
+                path, sizeof path, "%s/walfetch.XXXXXX",
+                tmp != NULL && tmp[0] != '\0' ? tmp : P_tmpdir) >= sizeof path)
             return error_set(err, ERROR_IO, "TMPDIR is too long");
         fd = mkostemp(path, O_CLOEXEC);
         if (fd < 0)
@@ -102,6 +104,25 @@ direct_warn_prefetch(const FetchOptions *options, const Error *err)
     log_error(LOG_WARNING, &told);
 }
 
+/*
+ * A server waits: what is not there now (a file system that is not mounted yet, say) may come. A
+ * person rather hears at once what is wrong.
+ */
+static int
+direct_open_repository(
+    const Config *cfg, FetchCaller caller, const Deadline *dl, Repository **out, Error *err)
+{
+    for (;;)
+    {
+        if (fetch_open_repository(cfg, ".", dl, out, err) == 0)
+            return 0;
+        if (caller == FETCH_BY_HAND || (err->kind != ERROR_IO && err->kind != ERROR_TRANSIENT) ||
+            deadline_left_ms(dl) <= DIRECT_OPEN_PAUSE_MS)
+            return -1;
+        deadline_sleep_ms(dl, DIRECT_OPEN_PAUSE_MS);
+    }
+}
+
 static int
 direct_fetch(const Config *cfg, const FetchOptions *options, FetchCaller caller, Error *err)
 {
@@ -112,7 +133,7 @@ direct_fetch(const Config *cfg, const FetchOptions *options, FetchCaller caller,
     bool linkable;
 
     if (direct_open_nameless(options->dest, &fd, &linkable, err) < 0 ||
-        fetch_open_repository(cfg, ".", &dl, &repo, err) < 0)
+        direct_open_repository(cfg, caller, &dl, &repo, err) < 0)
         return error_wrap(err, "could not restore \"%s\"", options->name);
     if (fetch_file(repo, options->name, &options->parsed, NULL, fd, &dl, &read, err) < 0)
         return -1;

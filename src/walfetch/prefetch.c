@@ -23,7 +23,6 @@
  */
 #include "walfetch/prefetch.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -33,7 +32,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -46,35 +44,23 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "walfetch/fetch.h"
+#include "walfetch/spool.h"
+#include "walfetch/window.h"
 
 #define PREFETCH_WORKERS 3
 #define PREFETCH_CONNECTIONS 8
-#define PREFETCH_WINDOW_MIN 2
-#define PREFETCH_WINDOW_MAX 1024
-#define PREFETCH_SLOTS (PREFETCH_WINDOW_MAX + PREFETCH_WORKERS)
 #define PREFETCH_IDLE_MS (5 * 60 * 1000)
 #define PREFETCH_TICK_MS 1000
 #define PREFETCH_TICK_BLIND_MS 100 /* without inotify */
 #define PREFETCH_TIDY_MS 10000
-#define PREFETCH_TRY_MS 60000  /* one segment */
-#define PREFETCH_AGAIN_MS 1000 /* before an absent segment is looked for again */
-#define PREFETCH_PAUSE_MAX_MS 30000
+#define PREFETCH_TRY_MS 60000 /* one segment */
 #define PREFETCH_OPEN_TRY_MS 30000
 #define PREFETCH_OPEN_PAUSE_MS 2000
 #define PREFETCH_REQUEST_MS 5000 /* for the line to arrive */
 #define PREFETCH_TAKE_MS 30000   /* for the file to be taken */
 #define PREFETCH_END_MS 10000    /* for connections to come to an end */
 #define PREFETCH_LOG_MAX (1024 * 1024)
-#define PREFETCH_STALE_AGE_S 60
 #define PREFETCH_FILE_MAX 64
-
-/* A segment in the window that is being fetched, or ready. */
-typedef struct PrefetchSlot
-{
-    SegmentNo segno;
-    TimelineId tli;
-    bool ready;
-} PrefetchSlot;
 
 typedef struct Prefetcher
 {
@@ -88,30 +74,13 @@ typedef struct Prefetcher
     int inotify_fd; /* -1: the directory is looked at again and again */
     int server_fd;  /* pidfd of the postmaster; -1: its id is asked for again and again */
     pid_t server_pid;
-    size_t window;    /* segments */
     atomic_bool stop; /* also the cancel flag of all deadlines */
     pthread_t workers[PREFETCH_WORKERS];
     size_t worker_count;
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;
-    PrefetchSlot slots[PREFETCH_SLOTS];
-    size_t slot_count;
-    bool have_position;
-    bool open;      /* recovery is finding complete segments: there may be more */
-    TimelineId tli; /* position: the segment that recovery was given last */
-    SegmentNo segno;
-    TimelineHistory history; /* newest that recovery was given; it asks by this */
-    struct
-    {
-        bool set;
-        TimelineId tli;
-        SegmentNo segno; /* nothing from here on is fetched ... */
-        int64_t at_ms;
-        int64_t until_ms; /* ... until then, and until recovery has asked again */
-        int64_t pause_ms; /* after failures; 0 when it was merely absent */
-    } blocked;
-    int64_t last_ask_ms;
+    Window window;
     uint64_t next_file;
     unsigned connection_count;
 
@@ -130,78 +99,20 @@ static atomic_bool prefetch_signaled;
 /* ---- the window; all with the lock held ---- */
 
 static char *
-prefetch_segment_name(const Prefetcher *p, const PrefetchSlot *slot, char *buf, size_t len)
+prefetch_segment_name(const Prefetcher *p, const WindowSlot *slot, char *buf, size_t len)
 {
     return wal_segment_name(slot->tli, slot->segno, p->repo->description.segment_bytes, buf, len);
 }
 
-/*
- * The timeline under whose name recovery will ask for a segment: PostgreSQL takes the newest of its
- * history that begins at or before it.
- */
-static TimelineId
-prefetch_timeline(const Prefetcher *p, SegmentNo segno)
-{
-    uint32_t segment_bytes = p->repo->description.segment_bytes;
-
-    if (timeline_find(&p->history, p->tli) == NULL)
-        return p->tli;
-    for (size_t i = p->history.count; i > 0; i--)
-        if (wal_segment_of(p->history.entries[i - 1].begin, segment_bytes) <= segno)
-            return p->history.entries[i - 1].tli;
-    return p->tli;
-}
-
-static bool
-prefetch_wanted(const Prefetcher *p, const PrefetchSlot *slot)
-{
-    return p->have_position && slot->segno > p->segno && slot->segno - p->segno <= p->window &&
-           slot->tli == prefetch_timeline(p, slot->segno);
-}
-
-static PrefetchSlot *
-prefetch_find(Prefetcher *p, TimelineId tli, SegmentNo segno)
-{
-    for (size_t i = 0; i < p->slot_count; i++)
-        if (p->slots[i].tli == tli && p->slots[i].segno == segno)
-            return &p->slots[i];
-    return NULL;
-}
-
+/* After the window has moved: removes what recovery went past, and wakes up the workers. */
 static void
-prefetch_drop_slot(Prefetcher *p, PrefetchSlot *slot)
-{
-    *slot = p->slots[--p->slot_count];
-}
-
-/* Removes ready segments that recovery went past, or away from. */
-static void
-prefetch_prune(Prefetcher *p)
+prefetch_moved(Prefetcher *p)
 {
     char name[WAL_SEGMENT_NAME_LEN + 1];
+    WindowSlot slot;
 
-    for (size_t i = p->slot_count; i > 0; i--)
-    {
-        PrefetchSlot *slot = &p->slots[i - 1];
-
-        if (!slot->ready || prefetch_wanted(p, slot))
-            continue;
-        (void) unlinkat(p->dir_fd, prefetch_segment_name(p, slot, name, sizeof name), 0);
-        prefetch_drop_slot(p, slot);
-    }
-}
-
-/* Recovery was given this complete segment. */
-static void
-prefetch_advance(Prefetcher *p, TimelineId tli, SegmentNo segno)
-{
-    p->have_position = true;
-    p->open = true;
-    p->tli = tli;
-    p->segno = segno;
-    if (p->blocked.set && p->blocked.segno <= segno)
-        p->blocked.set = false;
-    prefetch_prune(p);
+    while (window_take_unwanted(&p->window, &slot))
+        (void) unlinkat(p->dir_fd, prefetch_segment_name(p, &slot, name, sizeof name), 0);
     (void) pthread_cond_broadcast(&p->changed);
 }
 
@@ -210,12 +121,12 @@ static void
 prefetch_notice_taken(Prefetcher *p)
 {
     bool taken = false;
-    PrefetchSlot last = {0};
+    WindowSlot last = {0};
     char name[WAL_SEGMENT_NAME_LEN + 1];
 
-    for (size_t i = p->slot_count; i > 0; i--)
+    for (size_t i = p->window.slot_count; i > 0; i--)
     {
-        PrefetchSlot *slot = &p->slots[i - 1];
+        WindowSlot *slot = &p->window.slots[i - 1];
 
         if (!slot->ready ||
             faccessat(p->dir_fd, prefetch_segment_name(p, slot, name, sizeof name), F_OK, 0) == 0 ||
@@ -224,55 +135,14 @@ prefetch_notice_taken(Prefetcher *p)
         if (!taken || slot->segno > last.segno)
             last = *slot;
         taken = true;
-        prefetch_drop_slot(p, slot);
+        window_drop(&p->window, slot);
     }
     if (taken)
     {
-        p->last_ask_ms = clock_monotonic_ms();
-        prefetch_advance(p, last.tli, last.segno);
+        window_asked(&p->window, clock_monotonic_ms());
+        window_advance(&p->window, last.tli, last.segno);
+        prefetch_moved(p);
     }
-}
-
-/* The next segment to fetch: the first of the window that nobody has in hand. */
-static bool
-prefetch_pick(Prefetcher *p, PrefetchSlot *out)
-{
-    if (!p->have_position || !p->open || p->slot_count == PREFETCH_SLOTS)
-        return false;
-    for (size_t i = 1; i <= p->window; i++)
-    {
-        PrefetchSlot want = {.segno = p->segno + i};
-
-        want.tli = prefetch_timeline(p, want.segno);
-        if (p->blocked.set && p->blocked.segno == want.segno && p->blocked.tli == want.tli &&
-            (clock_monotonic_ms() < p->blocked.until_ms || p->last_ask_ms <= p->blocked.at_ms))
-            return false;
-        if (prefetch_find(p, want.tli, want.segno) == NULL)
-        {
-            *out = want;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* This one could not be had: nothing from it on for a while. */
-static void
-prefetch_block(Prefetcher *p, const PrefetchSlot *slot, ErrorKind kind)
-{
-    bool same = p->blocked.set && p->blocked.segno == slot->segno && p->blocked.tli == slot->tli;
-    int64_t pause = PREFETCH_AGAIN_MS;
-
-    if (p->blocked.set && !same && p->blocked.segno < slot->segno)
-        return;
-    if (kind != ERROR_NOT_FOUND && same)
-        pause = MIN(MAX(p->blocked.pause_ms * 2, pause), (int64_t) PREFETCH_PAUSE_MAX_MS);
-    p->blocked.set = true;
-    p->blocked.tli = slot->tli;
-    p->blocked.segno = slot->segno;
-    p->blocked.at_ms = clock_monotonic_ms();
-    p->blocked.until_ms = p->blocked.at_ms + pause;
-    p->blocked.pause_ms = pause;
 }
 
 static void
@@ -332,47 +202,6 @@ prefetch_copy(Prefetcher *p, int fd, char name[PREFETCH_FILE_MAX], Error *err)
     return 0;
 }
 
-/* Calls fn for each entry of the session directory. */
-static void
-prefetch_each_file(int dir_fd, void (*fn)(void *ctx, const char *name), void *ctx)
-{
-    /* a description of its own: a duplicate would share the read position */
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const struct dirent *entry;
-    DIR *dir;
-
-    if (fd < 0)
-        return;
-    dir = fdopendir(fd);
-    if (dir == NULL)
-    {
-        (void) close(fd);
-        return;
-    }
-    while ((entry = readdir(dir)) != NULL) /* NOLINT(concurrency-mt-unsafe): a DIR of our own */
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            fn(ctx, entry->d_name);
-    (void) closedir(dir);
-}
-
-static void
-prefetch_remove_file(void *ctx, const char *name)
-{
-    const int *dir_fd = ctx;
-
-    if (strcmp(name, SESSION_LOCK_NAME) != 0)
-        (void) unlinkat(*dir_fd, name, 0);
-}
-
-/* The lock goes last: as long as it is there, it says that somebody is at it. */
-static void
-prefetch_remove_dir(int spool_fd, const char *key, int dir_fd)
-{
-    prefetch_each_file(dir_fd, prefetch_remove_file, &dir_fd);
-    (void) unlinkat(dir_fd, SESSION_LOCK_NAME, 0);
-    (void) unlinkat(spool_fd, key, AT_REMOVEDIR);
-}
-
 static void
 prefetch_remove_unfinished(void *ctx, const char *name)
 {
@@ -388,7 +217,7 @@ static void
 prefetch_adopt_file(void *ctx, const char *name)
 {
     Prefetcher *p = ctx;
-    PrefetchSlot slot = {.ready = true};
+    WindowSlot slot = {.ready = true};
     WalFileName parsed;
 
     if (!wal_file_name_parse(name, &parsed) || parsed.kind != WAL_FILE_SEGMENT)
@@ -396,13 +225,10 @@ prefetch_adopt_file(void *ctx, const char *name)
     slot.tli = parsed.tli;
     if (wal_file_segment_no(&parsed, p->repo->description.segment_bytes, &slot.segno))
     {
-        if (prefetch_find(p, slot.tli, slot.segno) != NULL)
+        if (window_find(&p->window, slot.tli, slot.segno) != NULL)
             return;
-        if (prefetch_wanted(p, &slot) && p->slot_count < PREFETCH_SLOTS)
-        {
-            p->slots[p->slot_count++] = slot;
+        if (window_wants(&p->window, slot.tli, slot.segno) && window_add(&p->window, &slot))
             return;
-        }
     }
     (void) unlinkat(p->dir_fd, name, 0);
 }
@@ -413,8 +239,8 @@ prefetch_tidy(Prefetcher *p)
     struct stat st;
 
     (void) pthread_mutex_lock(&p->lock);
-    if (p->have_position)
-        prefetch_each_file(p->dir_fd, prefetch_adopt_file, p);
+    if (p->window.have_position)
+        spool_each_file(p->dir_fd, prefetch_adopt_file, p);
     (void) pthread_mutex_unlock(&p->lock);
     /* opened for appending, so that the next message is the first again */
     if (fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > PREFETCH_LOG_MAX &&
@@ -425,7 +251,7 @@ prefetch_tidy(Prefetcher *p)
 /* ---- workers ---- */
 
 static int
-prefetch_fetch(Prefetcher *p, const PrefetchSlot *slot, char file[PREFETCH_FILE_MAX], Error *err)
+prefetch_fetch(Prefetcher *p, const WindowSlot *slot, char file[PREFETCH_FILE_MAX], Error *err)
 {
     Deadline dl = deadline_after_ms(PREFETCH_TRY_MS, &p->stop);
     AUTO(fd_close) int fd = -1;
@@ -438,27 +264,26 @@ prefetch_fetch(Prefetcher *p, const PrefetchSlot *slot, char file[PREFETCH_FILE_
 
 static void
 prefetch_take_result(
-    Prefetcher *p, const PrefetchSlot *done, const char *file, int rc, const Error *err)
+    Prefetcher *p, const WindowSlot *done, const char *file, int rc, const Error *err)
 {
-    PrefetchSlot *slot = prefetch_find(p, done->tli, done->segno);
+    WindowSlot *slot = window_find(&p->window, done->tli, done->segno);
     char name[WAL_SEGMENT_NAME_LEN + 1];
 
     (void) prefetch_segment_name(p, done, name, sizeof name);
-    if (rc == 0 && slot != NULL && prefetch_wanted(p, done) &&
+    if (rc == 0 && slot != NULL && window_wants(&p->window, done->tli, done->segno) &&
         renameat(p->dir_fd, file, p->dir_fd, name) == 0)
     {
         slot->ready = true;
-        if (p->blocked.set && p->blocked.segno == done->segno && p->blocked.tli == done->tli)
-            p->blocked.set = false;
+        window_unblock(&p->window, done);
     }
     else
     {
         if (file[0] != '\0')
             (void) unlinkat(p->dir_fd, file, 0);
         if (slot != NULL)
-            prefetch_drop_slot(p, slot);
+            window_drop(&p->window, slot);
         if (rc < 0)
-            prefetch_block(p, done, err->kind);
+            window_block(&p->window, done, err->kind, clock_monotonic_ms());
         if (rc < 0 && err->kind != ERROR_NOT_FOUND && err->kind != ERROR_CANCELED)
             log_error(LOG_WARNING, err);
     }
@@ -474,16 +299,15 @@ prefetch_work(void *arg)
     while (!atomic_load(&p->stop))
     {
         char file[PREFETCH_FILE_MAX] = "";
-        PrefetchSlot slot;
+        WindowSlot slot;
         Error err = {0};
         int rc;
 
-        if (!prefetch_pick(p, &slot))
+        if (!window_pick(&p->window, clock_monotonic_ms(), &slot) || !window_add(&p->window, &slot))
         {
             prefetch_wait(p, PREFETCH_TICK_MS);
             continue;
         }
-        p->slots[p->slot_count++] = slot;
         (void) pthread_mutex_unlock(&p->lock);
         rc = prefetch_fetch(p, &slot, file, &err);
         (void) pthread_mutex_lock(&p->lock);
@@ -495,21 +319,6 @@ prefetch_work(void *arg)
 
 /* ---- what walfetch asks for ---- */
 
-/* Lock held. A newer timeline's history, or the same once more: recovery goes by it from now on. */
-static void
-prefetch_learn(Prefetcher *p, TimelineHistory *history)
-{
-    TimelineId newest = p->history.count > 0 ? p->history.entries[p->history.count - 1].tli : 0;
-
-    if (history->count == 0 || history->entries[history->count - 1].tli < newest)
-        return;
-    timeline_history_reset(&p->history);
-    p->history = *history;
-    *history = (TimelineHistory){0};
-    prefetch_prune(p);
-    (void) pthread_cond_broadcast(&p->changed);
-}
-
 /*
  * A segment that is ready, or being fetched by a worker: waits for it and moves it to a
  * "demand.<n>". False if there is no such one (any more).
@@ -519,13 +328,13 @@ prefetch_give_ready(
     Prefetcher *p, TimelineId tli, SegmentNo segno, const Deadline *dl,
     char file[PREFETCH_FILE_MAX])
 {
-    PrefetchSlot *slot;
+    WindowSlot *slot;
     bool given = false;
 
     (void) pthread_mutex_lock(&p->lock);
     for (;;)
     {
-        slot = prefetch_find(p, tli, segno);
+        slot = window_find(&p->window, tli, segno);
         if (slot == NULL || slot->ready || deadline_left_ms(dl) == 0)
             break;
         prefetch_wait(p, MIN(deadline_left_ms(dl), (int64_t) PREFETCH_TICK_MS));
@@ -538,9 +347,12 @@ prefetch_give_ready(
             file, PREFETCH_FILE_MAX, "demand.%llu", (unsigned long long) p->next_file++);
         (void) prefetch_segment_name(p, slot, name, sizeof name);
         given = renameat(p->dir_fd, name, p->dir_fd, file) == 0;
-        prefetch_drop_slot(p, slot);
+        window_drop(&p->window, slot);
         if (given)
-            prefetch_advance(p, tli, segno);
+        {
+            window_advance(&p->window, tli, segno);
+            prefetch_moved(p);
+        }
     }
     (void) pthread_mutex_unlock(&p->lock);
     return given;
@@ -628,7 +440,8 @@ prefetch_demand_other(
             timeline_parse_history(parsed->tli, text, len, &history, &unused) == 0)
         {
             (void) pthread_mutex_lock(&p->lock);
-            prefetch_learn(p, &history);
+            window_learn(&p->window, &history);
+            prefetch_moved(p);
             (void) pthread_mutex_unlock(&p->lock);
         }
     }
@@ -646,7 +459,7 @@ prefetch_demand(
     int rc;
 
     (void) pthread_mutex_lock(&p->lock);
-    p->last_ask_ms = clock_monotonic_ms();
+    window_asked(&p->window, clock_monotonic_ms());
     (void) pthread_mutex_unlock(&p->lock);
     file[0] = '\0';
     if (parsed->kind != WAL_FILE_SEGMENT)
@@ -662,9 +475,12 @@ prefetch_demand(
 
     (void) pthread_mutex_lock(&p->lock);
     if (rc == 0 && read.complete)
-        prefetch_advance(p, parsed->tli, segno);
-    else if (!p->have_position || segno > p->segno)
-        p->open = false; /* the end of what is complete: no use in looking behind it */
+    {
+        window_advance(&p->window, parsed->tli, segno);
+        prefetch_moved(p);
+    }
+    else
+        window_missed(&p->window, segno);
     (void) pthread_mutex_unlock(&p->lock);
     return rc;
 }
@@ -834,136 +650,6 @@ prefetch_accept(Prefetcher *p)
 /* ---- beginning and end ---- */
 
 static int
-prefetch_open_spool(const Config *cfg, int *out, Error *err)
-{
-    const char *spool = cfg->restore.spool;
-    AUTO(fd_close) int fd = -1;
-    struct stat st;
-
-    if (mkdir(spool, 0700) < 0 && errno != EEXIST)
-        return error_sys(err, "could not create spool \"%s\"", spool);
-    fd = open(spool, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return error_sys(err, "could not open spool \"%s\"", spool);
-    if (fstat(fd, &st) < 0)
-        return error_sys(err, "could not stat spool \"%s\"", spool);
-    if ((st.st_uid != geteuid() && st.st_uid != 0) ||
-        ((st.st_mode & 022) != 0 && (st.st_mode & S_ISVTX) == 0))
-    {
-        (void) error_set(
-            err, ERROR_DENIED, "spool \"%s\" belongs to another user, or others can write to it",
-            spool);
-        return error_hint(err, "It should belong to the server's user and have mode 0700.");
-    }
-    *out = fd;
-    fd = -1;
-    return 0;
-}
-
-/* The session's directory, made if need be. */
-static int
-prefetch_open_dir(const Config *cfg, int spool_fd, const char *key, int *out, Error *err)
-{
-    char path[SESSION_PATH_MAX];
-
-    if (session_path(cfg, key, path, err) < 0)
-        return -1;
-    if (mkdirat(spool_fd, key, 0700) < 0 && errno != EEXIST)
-        return error_sys(err, "could not create \"%s\"", path);
-    return session_open_dir(path, out, err);
-}
-
-/* Whether the prefetcher's lock is free (or was never taken); a look, not a claim. */
-static bool
-prefetch_lock_is_free(int dir_fd)
-{
-    AUTO(fd_close) int fd = openat(dir_fd, SESSION_LOCK_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-    return fd < 0 || flock(fd, LOCK_SH | LOCK_NB) == 0;
-}
-
-/*
- * Claims the session for this process. 0 with *fd -1 when another has it. A directory that was
- * removed between opening and locking is no session: *again.
- */
-static int
-prefetch_claim(int spool_fd, const char *key, int dir_fd, int *out, bool *again, Error *err)
-{
-    AUTO(fd_close)
-    int fd = openat(dir_fd, SESSION_LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    char path[SESSION_KEY_BYTES + sizeof SESSION_LOCK_NAME + 1];
-    struct stat here;
-    struct stat named;
-
-    *again = false;
-    *out = -1;
-    if (fd < 0)
-    {
-        *again = errno == ENOENT;
-        return error_sys(err, "could not create a lock file in the spool");
-    }
-    /* a walfetch-direct that has a look may hold it for an instant */
-    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++)
-    {
-        if (errno != EWOULDBLOCK)
-            return error_sys(err, "could not lock a file in the spool");
-        if (i == 5)
-            return 0;
-        clock_sleep_ms(20);
-    }
-    (void) snprintf(path, sizeof path, "%s/%s", key, SESSION_LOCK_NAME);
-    if (fstat(fd, &here) < 0 || fstatat(spool_fd, path, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
-        here.st_ino != named.st_ino || here.st_dev != named.st_dev)
-    {
-        *again = true;
-        return error_set(err, ERROR_IO, "the session's directory was removed");
-    }
-    *out = fd;
-    fd = -1;
-    return 0;
-}
-
-/* Removes what prefetchers left behind that were killed. */
-static void
-prefetch_sweep_spool(const Config *cfg, int spool_fd, const char *own_key)
-{
-    int fd = openat(spool_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const struct dirent *entry;
-    DIR *dir;
-
-    if (fd < 0)
-        return;
-    dir = fdopendir(fd);
-    if (dir == NULL)
-    {
-        (void) close(fd);
-        return;
-    }
-    while ((entry = readdir(dir)) != NULL) /* NOLINT(concurrency-mt-unsafe): a DIR of our own */
-    {
-        const char *key = entry->d_name;
-        AUTO(fd_close) int dir_fd = -1;
-        AUTO(fd_close) int lock_fd = -1;
-        char path[SESSION_PATH_MAX];
-        Error err;
-        struct stat st;
-        bool again;
-
-        if (strlen(key) != SESSION_KEY_BYTES - 1 ||
-            strspn(key, "0123456789abcdef") != SESSION_KEY_BYTES - 1 || strcmp(key, own_key) == 0 ||
-            session_path(cfg, key, path, &err) < 0 || session_open_dir(path, &dir_fd, &err) < 0)
-            continue;
-        /* one without a lock may be about to get it */
-        if (faccessat(dir_fd, SESSION_LOCK_NAME, F_OK, 0) < 0 &&
-            (fstat(dir_fd, &st) < 0 || time(NULL) - st.st_mtime < PREFETCH_STALE_AGE_S))
-            continue;
-        if (prefetch_claim(spool_fd, key, dir_fd, &lock_fd, &again, &err) == 0 && lock_fd >= 0)
-            prefetch_remove_dir(spool_fd, key, dir_fd);
-    }
-    (void) closedir(dir);
-}
-
-static int
 prefetch_listen(Prefetcher *p, Error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -993,13 +679,13 @@ prefetch_server_gone(const Prefetcher *p)
 static bool
 prefetch_should_end(Prefetcher *p)
 {
-    int64_t last_ask_ms;
+    int64_t asked_ms;
 
     (void) pthread_mutex_lock(&p->lock);
-    last_ask_ms = p->last_ask_ms;
+    asked_ms = p->window.asked_ms;
     (void) pthread_mutex_unlock(&p->lock);
     return atomic_load(&prefetch_signaled) || prefetch_server_gone(p) ||
-           clock_monotonic_ms() - last_ask_ms > PREFETCH_IDLE_MS;
+           clock_monotonic_ms() - asked_ms > PREFETCH_IDLE_MS;
 }
 
 /* Again and again, as long as somebody may ask. */
@@ -1034,13 +720,13 @@ prefetch_learn_first(Prefetcher *p, const FetchOptions *options)
     (void) pthread_mutex_lock(&p->lock);
     if (options->parsed.kind == WAL_FILE_SEGMENT &&
         wal_file_segment_no(&options->parsed, p->repo->description.segment_bytes, &segno))
-        prefetch_advance(p, options->parsed.tli, segno);
+        window_advance(&p->window, options->parsed.tli, segno);
     (void) pthread_mutex_unlock(&p->lock);
     if (options->parsed.kind == WAL_FILE_HISTORY &&
         fetch_history(p->repo, options->parsed.tli, &dl, &text, &len, &history, &err) == 0)
     {
         (void) pthread_mutex_lock(&p->lock);
-        prefetch_learn(p, &history);
+        window_learn(&p->window, &history);
         (void) pthread_mutex_unlock(&p->lock);
     }
 }
@@ -1131,7 +817,7 @@ prefetch_init(Prefetcher *p, const Config *cfg)
         .inotify_fd = -1,
         .server_fd = -1,
         .growth = {.fd = -1},
-        .last_ask_ms = clock_monotonic_ms(),
+        .window = {.asked_ms = clock_monotonic_ms()},
     };
     (void) pthread_mutex_init(&p->lock, NULL);
     (void) pthread_mutex_init(&p->growth_lock, NULL);
@@ -1149,8 +835,7 @@ prefetch_claim_session(Prefetcher *p, bool *owned, Error *err)
     int log_fd;
 
     *owned = false;
-    if (session_gather(".", p->cfg, &facts, err) < 0 ||
-        prefetch_open_spool(p->cfg, &p->spool_fd, err) < 0)
+    if (session_gather(".", p->cfg, &facts, err) < 0 || spool_open(p->cfg, &p->spool_fd, err) < 0)
         return -1;
     (void) session_key(&facts, p->key);
     p->server_pid = facts.postmaster_pid;
@@ -1160,9 +845,9 @@ prefetch_claim_session(Prefetcher *p, bool *owned, Error *err)
 
         fd_close(&p->dir_fd);
         p->dir_fd = -1;
-        if (prefetch_open_dir(p->cfg, p->spool_fd, p->key, &p->dir_fd, err) < 0)
+        if (spool_open_session(p->cfg, p->spool_fd, p->key, &p->dir_fd, err) < 0)
             return -1;
-        if (prefetch_claim(p->spool_fd, p->key, p->dir_fd, &p->lock_fd, &again, err) == 0)
+        if (spool_claim(p->spool_fd, p->key, p->dir_fd, &p->lock_fd, &again, err) == 0)
             break;
         if (!again || i == 3)
             return -1;
@@ -1178,23 +863,20 @@ prefetch_claim_session(Prefetcher *p, bool *owned, Error *err)
         (void) dup2(log_fd, STDERR_FILENO);
         (void) close(log_fd);
     }
-    prefetch_each_file(p->dir_fd, prefetch_remove_unfinished, &p->dir_fd);
-    prefetch_sweep_spool(p->cfg, p->spool_fd, p->key);
+    spool_each_file(p->dir_fd, prefetch_remove_unfinished, &p->dir_fd);
+    spool_sweep(p->cfg, p->spool_fd, p->key);
     return 0;
 }
 
 static int
 prefetch_begin(Prefetcher *p, const FetchOptions *options, Error *err)
 {
-    uint64_t segments;
-
     if (prefetch_open_repository(p) < 0)
         return error_set(err, ERROR_CANCELED, "nobody waits for the repository any more");
     if (chdir("/") < 0) /* so that nothing of ours keeps the data directory busy */
         return error_sys(err, "could not change to the directory \"/\"");
-    segments = p->cfg->restore.prefetch_bytes / p->repo->description.segment_bytes;
-    p->window =
-        (size_t) MIN(MAX(segments, (uint64_t) PREFETCH_WINDOW_MIN), (uint64_t) PREFETCH_WINDOW_MAX);
+    window_init(&p->window, p->repo->description.segment_bytes, p->cfg->restore.prefetch_bytes);
+    window_asked(&p->window, clock_monotonic_ms());
     prefetch_learn_first(p, options);
     prefetch_tidy(p);
     prefetch_watch(p);
@@ -1234,11 +916,11 @@ prefetch_run(const Config *cfg, const FetchOptions *options)
         log_error(LOG_WARNING, &err);
     ended = prefetch_stop(p);
     if (owned)
-        prefetch_remove_dir(p->spool_fd, p->key, p->dir_fd);
+        spool_remove_session(p->spool_fd, p->key, p->dir_fd);
     if (!ended)
         _exit(0); /* a thread still uses it all */
     prefetch_drop_growth(p);
-    timeline_history_reset(&p->history);
+    window_reset(&p->window);
     repository_free(p->repo);
     fd_close(&p->listen_fd);
     fd_close(&p->inotify_fd);
@@ -1283,14 +965,14 @@ prefetch_start(const Config *cfg, int argc, char **argv, Error *err)
 
     if (session_gather(".", cfg, &facts, err) < 0)
         return -1;
-    if (prefetch_open_spool(cfg, &spool_fd, err) < 0 ||
-        prefetch_open_dir(cfg, spool_fd, session_key(&facts, key), &dir_fd, err) < 0)
+    if (spool_open(cfg, &spool_fd, err) < 0 ||
+        spool_open_session(cfg, spool_fd, session_key(&facts, key), &dir_fd, err) < 0)
     {
         if (err->kind == ERROR_NOT_FOUND)
             err->kind = ERROR_IO; /* there is a server, but no place */
         return -1;
     }
-    if (!prefetch_lock_is_free(dir_fd))
+    if (!spool_lock_is_free(dir_fd))
         return 0;
     len = readlink("/proc/self/exe", path, sizeof path - 1);
     if (len < 0)
