@@ -590,7 +590,7 @@ segment_find_sources(
     (void) layout_piece_prefix(g->tli, g->segno, segment_bytes, prefix);
     for (;; narrow = false)
     {
-        char after[LAYOUT_KEY_MAX + 16];
+        char after[LAYOUT_KEY_MAX + 16] = "";
         bool beyond = false;
 
         if (narrow)
