@@ -78,7 +78,7 @@ static const struct
 {
     const char *key, *value;
 } source_defaults[] = {
-    {"fallback_application_name", "walstream"},
+    {"application_name", "walstream"},
     {"connect_timeout", "10"},
     {"keepalives_idle", "10"},
     {"keepalives_interval", "5"},
