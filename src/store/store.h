@@ -117,8 +117,9 @@ store_put(Store *st, const char *key, const StoreBody *body, const Deadline *dl,
  * Send the bytes of range through sink, in order. sink is borrowed: written to, neither finished
  * nor freed. A range that begins at or behind the end of the object gives no bytes and no error.
  *
- * Errors   NOT_FOUND; TRANSIENT if the connection broke; CORRUPT if a complete answer is not what its
- *          own head promised; what sink returns. After an error some bytes may have been written to sink.
+ * Errors   NOT_FOUND; TRANSIENT if the connection broke; CORRUPT if a complete answer is not what
+ *          its own head promised; what sink returns. After an error some bytes may have been
+ *          written to sink.
  */
 MUST_CHECK int
 store_get(Store *st, const char *key, ByteRange range, Stage *sink, const Deadline *dl, Error *err);

@@ -190,12 +190,15 @@ stop_one()
     [ -e "$dir/$1.pid" ] || return 0
     pid=$(cat "$dir/$1.pid")
     # nothing in it is worth an orderly end
-    kill -KILL -- "-$pid" 2>/dev/null || true
+    kill -KILL "-$pid" 2>/dev/null || true # dash takes no "--" here
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        kill -0 "$pid" 2>/dev/null || break
+        if ! kill -0 "$pid" 2>/dev/null; then
+            rm -f "$dir/$1.pid"
+            return 0
+        fi
         sleep 0.1
     done
-    rm -f "$dir/$1.pid"
+    fail "$1 (process $pid) cannot be killed"
 }
 
 stop_all()
