@@ -473,11 +473,18 @@ credentials_new_auto(CredentialsProvider **out, Error *err)
 void
 credentials_provider_init(CredentialsProvider *p, const CredentialsOps *ops)
 {
+    pthread_condattr_t attr;
+
     p->ops = ops;
+    p->loading = false;
     p->have_cached = false;
     memset(&p->cached, 0, sizeof p->cached);
-    /* a default mutex cannot fail to be made on Linux */
+    /* none of these can fail on Linux with these values */
     (void) pthread_mutex_init(&p->lock, NULL);
+    (void) pthread_condattr_init(&attr);
+    (void) pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void) pthread_cond_init(&p->loaded, &attr);
+    (void) pthread_condattr_destroy(&attr);
 }
 
 int
@@ -501,6 +508,7 @@ credentials_provider_free(CredentialsProvider *p)
     if (p == NULL)
         return;
     credentials_reset(&p->cached);
+    (void) pthread_cond_destroy(&p->loaded);
     (void) pthread_mutex_destroy(&p->lock);
     p->ops->destroy(p);
 }
@@ -512,30 +520,41 @@ credentials_fresh(const CredentialsProvider *p, int64_t early_us)
            (p->cached.expires_us == 0 || p->cached.expires_us - early_us > clock_wall_us());
 }
 
-/* Another thread may be asking a slow source: waits for it no longer than the deadline allows. */
+/* Under the lock: another thread is asking the source; waits for it as long as the deadline allows.
+ */
 static int
-credentials_lock(CredentialsProvider *p, const Deadline *dl, Error *err)
+credentials_wait(CredentialsProvider *p, const Deadline *dl, Error *err)
 {
-    for (;;)
+    while (p->loading)
     {
-        struct timespec until;
+        /* in slices, as nobody wakes us when the caller is told to stop */
         int64_t until_ms = clock_monotonic_ms() + MIN(deadline_left_ms(dl), 100);
+        struct timespec until = {
+            .tv_sec = (time_t) (until_ms / 1000),
+            .tv_nsec = (long) (until_ms % 1000) * 1000000,
+        };
 
-        until.tv_sec = (time_t) (until_ms / 1000);
-        until.tv_nsec = (long) (until_ms % 1000) * 1000000;
-        if (pthread_mutex_clocklock(&p->lock, CLOCK_MONOTONIC, &until) == 0)
-            return 0;
-        if (deadline_check(dl, "waiting for S3 credentials", err) < 0)
+        (void) pthread_cond_timedwait(&p->loaded, &p->lock, &until);
+        if (p->loading && deadline_check(dl, "waiting for S3 credentials", err) < 0)
             return -1;
     }
+    return 0;
 }
 
+/* Under the lock, which is let go while the source is asked. */
 static int
 credentials_load(CredentialsProvider *p, const Deadline *dl, Error *err)
 {
     AUTO(credentials_reset) Credentials fresh = {.access_key = ""};
+    int rc;
 
-    if (p->ops->load(p, dl, &fresh, err) == 0)
+    p->loading = true;
+    (void) pthread_mutex_unlock(&p->lock);
+    rc = p->ops->load(p, dl, &fresh, err);
+    (void) pthread_mutex_lock(&p->lock);
+    p->loading = false;
+    (void) pthread_cond_broadcast(&p->loaded);
+    if (rc == 0)
     {
         p->cached = fresh;
         p->have_cached = true;
@@ -558,10 +577,17 @@ credentials_get(CredentialsProvider *p, const Deadline *dl, Credentials *out, Er
 {
     int rc = 0;
 
-    if (credentials_lock(p, dl, err) < 0)
-        return -1;
-    if (!credentials_fresh(p, CREDENTIALS_EARLY_US))
+    (void) pthread_mutex_lock(&p->lock);
+    while (rc == 0 && !credentials_fresh(p, CREDENTIALS_EARLY_US))
+    {
+        if (p->loading)
+        {
+            rc = credentials_wait(p, dl, err);
+            continue;
+        }
         rc = credentials_load(p, dl, err);
+        break;
+    }
     if (rc == 0)
         *out = p->cached;
     (void) pthread_mutex_unlock(&p->lock);

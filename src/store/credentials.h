@@ -36,7 +36,9 @@ typedef struct CredentialsOps
 struct CredentialsProvider
 {
     const CredentialsOps *ops;
-    pthread_mutex_t lock; /* guards the fields below and the calls of load */
+    pthread_mutex_t lock; /* guards the fields below */
+    pthread_cond_t loaded;
+    bool loading; /* one thread is in load; others wait for what it brings */
     bool have_cached;
     Credentials cached;
 };

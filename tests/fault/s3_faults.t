@@ -171,7 +171,8 @@ for my $case (
 
     $break->();
     $retry->do('timeout 2500');
-    for my $command ('put lasting 1000 3', 'getseed here 7 0 0', 'list o', 'remove x y')
+    for my $command (
+        'put lasting 1000 3', 'getseed here 7 0 0', WalTest::quick() ? () : ('list o', 'remove x y'))
     {
         # what has no body to cut is answered well
         next if $label =~ /cut/ && $command =~ /^(?:put|remove)/;
@@ -300,12 +301,27 @@ for my $case (
     like($driver->do('list %'), qr/^ok 0 /, 'TLS: trusted');
 }
 
-# A clock that is wrong.
+# A clock that is wrong. A sanitizer's library wants to be loaded before all others.
+my $faketime = do {
+    my $result = WalTest::run([ 'faketime', '-f', '+0', 'printenv', 'LD_PRELOAD' ]);
+    my ($library) = $result->{stdout} =~ m{(/\S*libfaketime\S*)} or die 'no libfaketime';
+    my ($sanitizer) =
+      WalTest::run([ 'ldd', WalTest::tool('tests/fault/s3_driver') ])->{stdout} =~ m{(/\S*lib[at]san\S*)};
+    defined $sanitizer ? "$sanitizer:$library" : $library;
+};
+
+sub with_clock
+{
+    my ($shift) = @_;
+    # in the driver's environment only: a program in front of it has no sanitizer of its own
+    return WalTest::S3::Driver->start(
+        $rgw, prefix => $prefix, env => { LD_PRELOAD => $faketime, FAKETIME => $shift });
+}
+
 for my $case ([ '+3h', 'ahead of', 10800 ], [ '-2h', 'behind', 7200 ])
 {
     my ($shift, $word, $seconds) = @$case;
-    my $driver = WalTest::S3::Driver->start(
-        $rgw, prefix => $prefix, wrap => [ 'faketime', '-f', $shift ]);
+    my $driver = with_clock($shift);
     my $got = $driver->do('getseed here 7 0 0');
 
     like($got, qr/^error denied: .*the clock of this machine is (\d+) s \Q$word\E.* HINT: /, "clock $shift");
@@ -313,8 +329,7 @@ for my $case ([ '+3h', 'ahead of', 10800 ], [ '-2h', 'behind', 7200 ])
     cmp_ok(abs(($said // 0) - $seconds), '<', 30, "clock $shift: how much");
 }
 {
-    my $driver = WalTest::S3::Driver->start(
-        $rgw, prefix => $prefix, wrap => [ 'faketime', '-f', '-5m' ]);
+    my $driver = with_clock('-5m');
     is($driver->do('getseed here 7 0 0'), 'ok 100000', 'five minutes are within bounds');
     my ($skew) = $driver->do('skew') =~ /^ok (-?\d+)$/;
     cmp_ok(abs(($skew // 0) - 300), '<', 30, 'and known');

@@ -192,7 +192,8 @@ stop_one()
     # nothing in it is worth an orderly end
     kill -KILL "-$pid" 2>/dev/null || true # dash takes no "--" here
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        if ! kill -0 "$pid" 2>/dev/null; then
+        # a zombie is as good as gone: whoever adopted it has not looked yet
+        if ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$pid/status" 2>/dev/null; then
             rm -f "$dir/$1.pid"
             return 0
         fi

@@ -134,7 +134,7 @@ use IPC::Open2;
 =pod
 
 WalTest::S3::Driver->start($rgw, %options): endpoint (default the gateway's), bucket, prefix (default one
-of its own), env => { ... }, args => [ ... ] of s3_driver, wrap => [ a command put in front ].
+of its own), env => { ... }, args => [ ... ] of s3_driver.
 
 =cut
 
@@ -146,7 +146,6 @@ sub start
     my %env = (WalTest::S3::credentials($rgw), %{ $opt{env} // {} });
     my $prefix = $opt{prefix} // "driver-$$-" . ++$count;
     my @command = (
-        @{ $opt{wrap} // [] },
         WalTest::tool('tests/fault/s3_driver'),
         '--endpoint' => $opt{endpoint} // $rgw->{RGW_HTTP},
         '--bucket' => $opt{bucket} // $rgw->{RGW_BUCKET},
