@@ -205,7 +205,9 @@ assembly_submit(Assembly *a, uint32_t start, uint32_t end, bool whole, bool urge
     {
         for (size_t i = 0; i < count; i++)
             chunk_unref(a->chunks[first + i]);
-        return -1; /* the entry stays open: nothing behind it becomes durable in this stream */
+        if (entry != NULL)
+            ledger_abandon(a->options.ledger, entry); /* nothing behind it becomes durable */
+        return -1;
     }
     return 0;
 }

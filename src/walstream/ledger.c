@@ -14,6 +14,7 @@ struct LedgerEntry
     Lsn end;
     int64_t received_us;
     bool done;
+    bool abandoned; /* nobody will complete it */
     bool forgotten; /* of an earlier stream: freed by its completion */
 };
 
@@ -31,7 +32,7 @@ ledger_init(Ledger *ledger, void (*advanced)(void *ctx), void *ctx, Error *err)
     return 0;
 }
 
-/* Lock held. Completed entries are freed here, open ones by their completion. */
+/* Lock held. Entries that nobody holds are freed here, the others by their completion. */
 static void
 ledger_forget_all(Ledger *ledger)
 {
@@ -42,7 +43,7 @@ ledger_forget_all(Ledger *ledger)
         LedgerEntry *next = entry->next;
 
         entry->next = NULL;
-        if (entry->done)
+        if (entry->done || entry->abandoned)
             free(entry);
         else
             entry->forgotten = true;
@@ -132,6 +133,19 @@ ledger_complete(Ledger *ledger, LedgerEntry *entry)
     (void) pthread_mutex_unlock(&ledger->lock);
     if (moved && ledger->advanced != NULL)
         ledger->advanced(ledger->advanced_ctx);
+}
+
+void
+ledger_abandon(Ledger *ledger, LedgerEntry *entry)
+{
+    bool forgotten;
+
+    (void) pthread_mutex_lock(&ledger->lock);
+    forgotten = entry->forgotten;
+    entry->abandoned = true;
+    (void) pthread_mutex_unlock(&ledger->lock);
+    if (forgotten)
+        free(entry);
 }
 
 LedgerPosition

@@ -60,6 +60,12 @@ ledger_append(Ledger *ledger, Lsn end, int64_t received_us, LedgerEntry **out, E
 /* The extent is durable; entry is gone after this call. */
 void ledger_complete(Ledger *ledger, LedgerEntry *entry);
 
+/*
+ * The extent will never be durable in this stream: the position cannot pass it, only a restart can go on.
+ * entry is gone for the caller.
+ */
+void ledger_abandon(Ledger *ledger, LedgerEntry *entry);
+
 LedgerPosition ledger_position(Ledger *ledger);
 
 /* Waits until nothing is open; TIMEOUT or CANCELED. */

@@ -325,6 +325,8 @@ upload_finish_extent(Uploader *u, UploadJob *job, int rc, const Error *err)
             ledger_complete(u->options.ledger, job->entry);
         return;
     }
+    if (job->entry != NULL)
+        ledger_abandon(u->options.ledger, job->entry);
     if (job->whole)
         uploader_note_dropped(u, job);
     if (atomic_load(&u->cancel))
@@ -507,7 +509,11 @@ uploader_free(Uploader *u)
         UploadJob *job;
 
         while ((job = upload_queue_pop(&u->queues[i])) != NULL)
+        {
+            if (job->entry != NULL)
+                ledger_abandon(u->options.ledger, job->entry);
             upload_job_free(job);
+        }
     }
     (void) pthread_cond_destroy(&u->work);
     (void) pthread_cond_destroy(&u->ended);

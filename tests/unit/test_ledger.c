@@ -87,6 +87,14 @@ test_restart(void)
     ledger_complete(&ledger, old);
     ok(ledger_position(&ledger).durable == 500,
        "a late completion of the old stream moves nothing");
+    ok(ledger_append(&ledger, 600, 1, &old, &err) == 0 &&
+           ledger_append(&ledger, 700, 1, &fresh, &err) == 0,
+       "two extents, of which the first");
+    ledger_abandon(&ledger, old);
+    ledger_complete(&ledger, fresh);
+    ok(ledger_position(&ledger).durable == 500 && ledger_position(&ledger).open == 1,
+       "is given up: nothing behind it counts");
+    ledger_restart(&ledger, 2, 500);
     ok(ledger_append(&ledger, 400, 1, &fresh, &err) == 0, "an extent below the start");
     ledger_complete(&ledger, fresh);
     ok(ledger_position(&ledger).durable == 500, "repeated bytes do not take the position back");
