@@ -16,10 +16,33 @@
         "output", 'o', "FORMAT", "text (default) or json."                                         \
     }
 
+#define SYSTEM_IDENTIFIER_OPTION                                                                   \
+    {                                                                                              \
+        "system-identifier", 0, "NUMBER",                                                          \
+            "Which of several clusters under the configured name; otherwise the only one."         \
+    }
+#define TIMEOUT_OPTION                                                                             \
+    {                                                                                              \
+        "timeout", 't', "DURATION",                                                                \
+            "How long to try each object, or each request of a listing; default 60s."              \
+    }
+
 static const CliOption plain_options[] = {OUTPUT_OPTION};
+
+static const CliOption info_options[] = {OUTPUT_OPTION, SYSTEM_IDENTIFIER_OPTION, TIMEOUT_OPTION};
+
+static const CliOption verify_options[] = {
+    {"wal", 0, NULL, "Verify the WAL."},
+    {"timeline", 0, "NUMBER", "Only the WAL of this timeline; otherwise of all."},
+    {"jobs", 'j', "NUMBER", "How many objects to read at once, 1 to 64; default 4."},
+    OUTPUT_OPTION,
+    SYSTEM_IDENTIFIER_OPTION,
+    TIMEOUT_OPTION,
+};
 
 static const char *const no_arguments[] = {"[OPTION]...", NULL};
 static const char *const keygen_usages[] = {"[OPTION]... FILE", NULL};
+static const char *const verify_usages[] = {"--wal [OPTION]...", NULL};
 static const char *const walctl_usages[] = {"VERB [OPTION]...", NULL};
 
 static const CliSpec walctl_verbs[] = {
@@ -35,9 +58,31 @@ static const CliSpec walctl_verbs[] = {
      .option_count = ARRAY_COUNT(plain_options),
      .min_args = 1,
      .max_args = 1},
+    {.name = "config",
+     .summary = "Print the settings in effect and where each comes from.",
+     .usages = no_arguments,
+     .options = plain_options,
+     .option_count = ARRAY_COUNT(plain_options)},
+    {.name = "info",
+     .summary = "Tell what WAL the repository holds, by timeline, and what is missing.",
+     .usages = no_arguments,
+     .options = info_options,
+     .option_count = ARRAY_COUNT(info_options),
+     .exit_codes = "0  done, whatever was found\n"
+                   "1  failed, with a message on stderr\n"
+                   "2  wrong usage or configuration\n"},
+    {.name = "verify",
+     .summary = "Read everything back and check it.",
+     .usages = verify_usages,
+     .options = verify_options,
+     .option_count = ARRAY_COUNT(verify_options),
+     .exit_codes = "0  all of it is there and good\n"
+                   "1  something is damaged, missing, or could not be verified\n"
+                   "2  wrong usage or configuration\n"},
 };
 
-static const WalctlVerb walctl_functions[] = {walctl_init, walctl_keygen};
+static const WalctlVerb walctl_functions[] = {
+    walctl_init, walctl_keygen, walctl_config, walctl_info, walctl_verify};
 
 _Static_assert(
     ARRAY_COUNT(walctl_verbs) == ARRAY_COUNT(walctl_functions), "a function for each verb");

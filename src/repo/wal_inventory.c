@@ -1,0 +1,463 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * Listings as runs; see wal_inventory.h.
+ */
+#include "repo/wal_inventory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fs.h"
+#include "repo/catalog.h"
+
+static const char *const wal_history_state_names[] = {
+    [WAL_HISTORY_NOT_NEEDED] = "not needed", [WAL_HISTORY_READ] = "read",
+    [WAL_HISTORY_MISSING] = "missing",       [WAL_HISTORY_ENCRYPTED] = "encrypted",
+    [WAL_HISTORY_DAMAGED] = "damaged",       [WAL_HISTORY_UNREAD] = "unread",
+};
+
+const char *
+wal_history_state_name(WalHistoryState state)
+{
+    return wal_history_state_names[state];
+}
+
+/* Room for one more element in a doubling array. */
+static int
+wal_inventory_grow(void **items, size_t count, size_t *cap, size_t item_bytes, Error *err)
+{
+    size_t want = *cap == 0 ? 16 : *cap * 2;
+    void *grown;
+
+    if (count < *cap)
+        return 0;
+    grown = reallocarray(*items, want, item_bytes);
+    if (grown == NULL)
+        return error_nomem(err);
+    *items = grown;
+    *cap = want;
+    return 0;
+}
+
+void
+wal_inventory_init(WalInventory *inv, uint32_t segment_bytes)
+{
+    *inv = (WalInventory){.segment_bytes = segment_bytes};
+}
+
+void
+wal_inventory_reset(WalInventory *inv)
+{
+    for (size_t i = 0; i < inv->timeline_count; i++)
+    {
+        WalTimeline *t = &inv->timelines[i];
+
+        free(t->whole.items);
+        free(t->pieces.items);
+        free(t->all.items);
+        timeline_history_reset(&t->history);
+    }
+    free(inv->timelines);
+    free(inv->notes);
+    *inv = (WalInventory){0};
+}
+
+/* ---- runs ---- */
+
+/* The earlier of two times, 0 being none. */
+static int64_t
+wal_time_min(int64_t a, int64_t b)
+{
+    return a == 0 ? b : b == 0 ? a : MIN(a, b);
+}
+
+/* Appends, growing the last run when the new one touches it. */
+static int
+wal_runs_add(WalRuns *runs, const WalRun *add, Error *err)
+{
+    WalRun *last = runs->count > 0 ? &runs->items[runs->count - 1] : NULL;
+    void *items = runs->items;
+
+    if (last != NULL && add->start >= last->start && add->start <= last->end)
+    {
+        if (add->end > last->end)
+            last->end_us = add->end_us;
+        else if (add->end == last->end)
+            last->end_us = wal_time_min(last->end_us, add->end_us);
+        last->end = MAX(last->end, add->end);
+        last->oldest_us = wal_time_min(last->oldest_us, add->oldest_us);
+        last->newest_us = MAX(last->newest_us, add->newest_us);
+        last->objects += add->objects;
+        last->stored_bytes += add->stored_bytes;
+        return 0;
+    }
+    if (wal_inventory_grow(&items, runs->count, &runs->cap, sizeof *runs->items, err) < 0)
+        return -1;
+    runs->items = items;
+    runs->items[runs->count++] = *add;
+    return 0;
+}
+
+static int
+wal_runs_compare(const void *a, const void *b)
+{
+    const WalRun *left = a;
+    const WalRun *right = b;
+
+    if (left->start != right->start)
+        return left->start < right->start ? -1 : 1;
+    return left->end < right->end ? -1 : left->end > right->end;
+}
+
+/* Puts both, in any order, into out as runs that do not touch. */
+static int
+wal_runs_merge(const WalRuns *a, const WalRuns *b, WalRuns *out, Error *err)
+{
+    size_t count = a->count + b->count;
+    WalRun *sorted;
+    int rc = 0;
+
+    *out = (WalRuns){0};
+    if (count == 0)
+        return 0;
+    sorted = calloc(count, sizeof *sorted);
+    if (sorted == NULL)
+        return error_nomem(err);
+    if (a->count > 0)
+        memcpy(sorted, a->items, a->count * sizeof *sorted);
+    if (b->count > 0)
+        memcpy(sorted + a->count, b->items, b->count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, wal_runs_compare);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = wal_runs_add(out, &sorted[i], err);
+    free(sorted);
+    return rc;
+}
+
+static int
+wal_runs_sort(WalRuns *runs, Error *err)
+{
+    WalRuns none = {0};
+    WalRuns sorted;
+
+    if (wal_runs_merge(runs, &none, &sorted, err) < 0)
+    {
+        free(sorted.items);
+        return -1;
+    }
+    free(runs->items);
+    *runs = sorted;
+    return 0;
+}
+
+size_t
+wal_runs_find(const WalRuns *runs, Lsn lsn)
+{
+    size_t low = 0;
+    size_t high = runs->count;
+
+    while (low < high)
+    {
+        size_t mid = low + (high - low) / 2;
+
+        if (runs->items[mid].end > lsn)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return low;
+}
+
+bool
+wal_runs_cover(const WalRuns *runs, Lsn start, Lsn end)
+{
+    size_t i = wal_runs_find(runs, start);
+
+    return i < runs->count && runs->items[i].start <= start && runs->items[i].end >= end;
+}
+
+/* ---- objects ---- */
+
+static int
+wal_inventory_timeline(WalInventory *inv, TimelineId tli, WalTimeline **out, Error *err)
+{
+    void *items = inv->timelines;
+
+    for (size_t i = inv->timeline_count; i-- > 0;)
+    {
+        if (inv->timelines[i].tli == tli)
+        {
+            *out = &inv->timelines[i];
+            return 0;
+        }
+    }
+    if (wal_inventory_grow(
+            &items, inv->timeline_count, &inv->timeline_cap, sizeof *inv->timelines, err) < 0)
+        return -1;
+    inv->timelines = items;
+    *out = &inv->timelines[inv->timeline_count++];
+    **out = (WalTimeline){.tli = tli, .history_state = WAL_HISTORY_UNREAD};
+    return 0;
+}
+
+static int
+wal_inventory_add_note(
+    WalInventory *inv, const LayoutEntry *parsed, const StoreEntry *entry, Error *err)
+{
+    void *items = inv->notes;
+
+    if (wal_inventory_grow(&items, inv->note_count, &inv->note_cap, sizeof *inv->notes, err) < 0)
+        return -1;
+    inv->notes = items;
+    inv->notes[inv->note_count++] = (WalGapNote){
+        .tli = parsed->tli,
+        .start = parsed->gap_start,
+        .end = parsed->gap_end,
+        .noted_us = entry->modified_us};
+    return 0;
+}
+
+int
+wal_inventory_add(WalInventory *inv, const StoreEntry *entry, Error *err)
+{
+    LayoutEntry parsed;
+    WalTimeline *t;
+
+    if (entry->is_prefix)
+        return 0;
+    if (!layout_parse(entry->key, inv->segment_bytes, &parsed))
+    {
+        inv->unknown++;
+        return 0;
+    }
+    if (parsed.kind == LAYOUT_GAP)
+        return wal_inventory_add_note(inv, &parsed, entry, err);
+    if (wal_inventory_timeline(inv, parsed.tli, &t, err) < 0)
+        return -1;
+    t->stored_bytes += entry->bytes;
+
+    Lsn base = wal_segment_start(parsed.extent.segno, inv->segment_bytes);
+    WalRun run = {
+        .start = base + parsed.extent.start,
+        .end = base + parsed.extent.end,
+        .objects = 1,
+        .stored_bytes = entry->bytes,
+        .oldest_us = entry->modified_us,
+        .newest_us = entry->modified_us,
+        .end_us = entry->modified_us};
+
+    switch (parsed.kind)
+    {
+        case LAYOUT_SEGMENT:
+            t->segments++;
+            return wal_runs_add(&t->whole, &run, err);
+        case LAYOUT_PART:
+            t->parts++;
+            return wal_runs_add(&t->whole, &run, err);
+        case LAYOUT_PIECE:
+            t->piece_count++;
+            return wal_runs_add(&t->pieces, &run, err);
+        case LAYOUT_HISTORY:
+            t->histories++;
+            return 0;
+        case LAYOUT_BACKUP_FILE:
+            t->backup_files++;
+            return 0;
+        case LAYOUT_PARTIAL:
+            t->partials++;
+            return 0;
+        case LAYOUT_GAP:
+            break;
+    }
+    return 0;
+}
+
+static int
+wal_inventory_compare_timelines(const void *a, const void *b)
+{
+    const WalTimeline *left = a;
+    const WalTimeline *right = b;
+
+    return (left->tli > right->tli) - (left->tli < right->tli);
+}
+
+static int
+wal_inventory_compare_notes(const void *a, const void *b)
+{
+    const WalGapNote *left = a;
+    const WalGapNote *right = b;
+
+    if (left->start != right->start)
+        return left->start < right->start ? -1 : 1;
+    return (left->tli > right->tli) - (left->tli < right->tli);
+}
+
+int
+wal_inventory_finish(WalInventory *inv, Error *err)
+{
+    if (inv->timeline_count > 1)
+        qsort(
+            inv->timelines, inv->timeline_count, sizeof *inv->timelines,
+            wal_inventory_compare_timelines);
+    if (inv->note_count > 1)
+        qsort(inv->notes, inv->note_count, sizeof *inv->notes, wal_inventory_compare_notes);
+    for (size_t i = 0; i < inv->timeline_count; i++)
+    {
+        WalTimeline *t = &inv->timelines[i];
+
+        free(t->all.items);
+        t->all = (WalRuns){0};
+        if (wal_runs_sort(&t->whole, err) < 0 || wal_runs_sort(&t->pieces, err) < 0 ||
+            wal_runs_merge(&t->whole, &t->pieces, &t->all, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+const WalTimeline *
+wal_inventory_find(const WalInventory *inv, TimelineId tli)
+{
+    for (size_t i = 0; i < inv->timeline_count; i++)
+        if (inv->timelines[i].tli == tli)
+            return &inv->timelines[i];
+    return NULL;
+}
+
+/* ---- from a repository ---- */
+
+#define WAL_INVENTORY_STEP 1000 /* what S3 answers at most: a step is a request */
+
+typedef struct WalInventoryName
+{
+    char key[LAYOUT_KEY_MAX]; /* longer ones are none of ours; cut, they still are none */
+    uint64_t bytes;
+    int64_t modified_us;
+} WalInventoryName;
+
+typedef struct WalInventoryStep
+{
+    WalInventoryName *names;
+    size_t count;
+    char last[STORE_KEY_MAX + 1];
+} WalInventoryStep;
+
+static int
+wal_inventory_keep_name(void *ctx, const StoreEntry *entry, Error *err UNUSED)
+{
+    WalInventoryStep *step = ctx;
+    WalInventoryName *name = &step->names[step->count++];
+
+    (void) snprintf(name->key, sizeof name->key, "%s", entry->key);
+    name->bytes = entry->bytes;
+    name->modified_us = entry->modified_us;
+    if (step->count < WAL_INVENTORY_STEP)
+        return 0;
+    (void) snprintf(step->last, sizeof step->last, "%s", entry->key);
+    return 1;
+}
+
+int
+wal_inventory_walk(
+    Store *store, const char *prefix, int64_t timeout_ms, StoreListFn fn, void *ctx, Error *err)
+{
+    AUTO(free_text) char *memory = calloc(WAL_INVENTORY_STEP, sizeof(WalInventoryName));
+    WalInventoryStep step = {.names = (WalInventoryName *) (void *) memory};
+    StoreListOptions options = {.prefix = prefix};
+
+    if (memory == NULL)
+        return error_nomem(err);
+    do
+    {
+        Deadline dl = deadline_after_ms(timeout_ms, NULL);
+
+        options.start_after = step.count > 0 ? step.last : NULL;
+        step.count = 0;
+        if (store_list(store, &options, wal_inventory_keep_name, &step, &dl, err) < 0)
+            return error_wrap(err, "could not list \"%s\"", prefix);
+        for (size_t i = 0; i < step.count; i++)
+        {
+            StoreEntry entry = {
+                .key = step.names[i].key,
+                .bytes = step.names[i].bytes,
+                .modified_us = step.names[i].modified_us};
+
+            if (fn(ctx, &entry, err) < 0)
+                return -1;
+        }
+    } while (step.count == WAL_INVENTORY_STEP);
+    return 0;
+}
+
+static int
+wal_inventory_note_entry(void *ctx, const StoreEntry *entry, Error *err)
+{
+    return wal_inventory_add(ctx, entry, err);
+}
+
+int
+wal_inventory_list(Repository *repo, int64_t timeout_ms, WalInventory *inv, Error *err)
+{
+    /* in this order nothing is missed that a running walstream completes meanwhile */
+    static const char *const prefixes[] = {"live/", "wal/", "gap/"};
+
+    for (size_t i = 0; i < ARRAY_COUNT(prefixes); i++)
+        if (wal_inventory_walk(
+                repo->store, prefixes[i], timeout_ms, wal_inventory_note_entry, inv, err) < 0)
+            return -1;
+    return wal_inventory_finish(inv, err);
+}
+
+static WalHistoryState
+wal_history_failure(ErrorKind kind)
+{
+    switch (kind)
+    {
+        case ERROR_NOT_FOUND:
+            return WAL_HISTORY_MISSING;
+        case ERROR_CORRUPT:
+            return WAL_HISTORY_DAMAGED;
+        case ERROR_DENIED:
+            return WAL_HISTORY_ENCRYPTED;
+        default:
+            return WAL_HISTORY_UNREAD;
+    }
+}
+
+int
+wal_inventory_read_histories(Repository *repo, int64_t timeout_ms, WalInventory *inv, Error *err)
+{
+    for (size_t i = 0; i < inv->timeline_count; i++)
+    {
+        WalTimeline *t = &inv->timelines[i];
+        Error *why = &t->history_error;
+        Deadline dl = deadline_after_ms(timeout_ms, NULL);
+
+        if (catalog_read_history(repo, t->tli, &dl, &t->history, why) == 0)
+        {
+            t->history_state = t->tli == 1 ? WAL_HISTORY_NOT_NEEDED : WAL_HISTORY_READ;
+            continue;
+        }
+        if (why->kind == ERROR_NOMEM || why->kind == ERROR_CANCELED)
+        {
+            *err = *why;
+            return -1;
+        }
+        t->history_state = wal_history_failure(why->kind);
+        /* a store that refuses access says DENIED too: only the object itself tells */
+        if (why->kind == ERROR_DENIED)
+        {
+            WalFileName name = {.kind = WAL_FILE_HISTORY, .tli = t->tli};
+            char key[LAYOUT_KEY_MAX];
+            ObjectLabel label;
+            Error unused = {0};
+
+            if (object_peek(repo->store, layout_wal_file_key(&name, key), &dl, &label, &unused) <
+                    0 ||
+                !label.encrypted)
+                t->history_state = WAL_HISTORY_UNREAD;
+        }
+    }
+    return 0;
+}
