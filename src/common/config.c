@@ -70,7 +70,8 @@ const ConfigOption config_options[] = {
         "File with the secret keys that open objects; only on hosts that restore."),
     TEXT(
         "encryption", "passphrase-file", encryption.passphrase_file, "",
-        "File with a passphrase that objects are encrypted with instead of a public key."),
+        "File with the passphrase that opens identity-file, if one protects that (age -p). Objects "
+        "are never encrypted with it."),
     TEXT(
         "stream", "slot", stream.slot, "walstream",
         "Name of the physical replication slot that keeps WAL on the server."),
