@@ -128,12 +128,21 @@ push_digest_file(PushRequest *req, StreamedDigest *out, Error *err)
     return 0;
 }
 
-static bool
-service_is_durable(Service *s, const StreamedSegment *seg)
+typedef enum StreamedState
+{
+    STREAMED_DURABLE,
+    STREAMED_PENDING,
+    STREAMED_UNKNOWN /* the stream has gone on to another timeline: only the repository knows */
+} StreamedState;
+
+static StreamedState
+service_streamed_state(Service *s, const StreamedSegment *seg)
 {
     LedgerPosition position = ledger_position(s->options.ledger);
 
-    return position.tli == seg->tli && position.durable >= seg->end;
+    if (position.tli != seg->tli)
+        return STREAMED_UNKNOWN;
+    return position.durable >= seg->end ? STREAMED_DURABLE : STREAMED_PENDING;
 }
 
 /* The stream is in this segment, or will be in a moment. */
@@ -181,10 +190,15 @@ push_from_stream(PushRequest *req, bool *answered, Error *err)
     if (digest.low != seg.digest.low || digest.high != seg.digest.high)
         return 0;
     /* received, and being stored: that is faster than storing it a second time */
-    while (!service_is_durable(s, &seg))
+    for (;;)
     {
         ReceiverStatus status = receiver_status(s->options.receiver);
+        StreamedState state = service_streamed_state(s, &seg);
 
+        if (state == STREAMED_DURABLE)
+            break;
+        if (state == STREAMED_UNKNOWN)
+            return 0;
         if (status.state != RECEIVER_STREAMING && clock_monotonic_ms() >= until)
             return 0;
         if (push_say_wait(req, err) < 0)
