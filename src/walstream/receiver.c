@@ -6,7 +6,9 @@
  * The flush position told to the server is ledger.durable and nothing else, and never beyond what
  * was received on this connection. So it is 0 at no time (a synchronous standby must not be), it
  * never runs ahead of the repository, and after a new start the slot keeps what has to be sent
- * again.
+ * again. With [stream] synchronous the write position is the flush position too: a commit at
+ * synchronous_commit = remote_write waits for the former, and this process's memory, which is all
+ * that has "written" it, dies with the host.
  *
  * The socket is read as long as there is memory. When there is none for STALL_MS the copy is ended
  * in order: a socket left unread has kept a server's checkpointer waiting on the slot.
@@ -213,15 +215,27 @@ receiver_clear_wake(Receiver *r)
 
 /* ---- talking to the server ---- */
 
+/* What the server may know now. */
+static void
+receiver_positions(const Receiver *r, Lsn *write, Lsn *flush)
+{
+    Lsn received = assembly_position(r->assembly);
+
+    *flush = MIN(ledger_position(r->options.ledger).durable, received);
+    *write = r->config_seen->stream.synchronous ? *flush : received;
+}
+
 static int
 receiver_send_status(Receiver *r, bool ask, Error *err)
 {
-    LedgerPosition ledger = ledger_position(r->options.ledger);
-    Lsn position = assembly_position(r->assembly);
+    Lsn write_lsn, flush_lsn;
+
+    receiver_positions(r, &write_lsn, &flush_lsn);
+
     uint8_t message[REPLMSG_STATUS_BYTES];
     ReplStatus status = {
-        .write = position,
-        .flush = MIN(ledger.durable, position),
+        .write = write_lsn,
+        .flush = flush_lsn,
         .apply = LSN_INVALID, /* nothing is replayed here: remote_apply must not be satisfied */
         .wall_us = clock_wall_us(),
         .reply_now = ask};
@@ -241,16 +255,15 @@ receiver_send_status(Receiver *r, bool ask, Error *err)
 static int
 receiver_send_status_if_due(Receiver *r, Error *err)
 {
-    LedgerPosition ledger = ledger_position(r->options.ledger);
-    Lsn position = assembly_position(r->assembly);
-    Lsn flush = MIN(ledger.durable, position);
     int64_t since = clock_monotonic_ms() - r->told_ms;
+    Lsn write_lsn, flush_lsn;
 
+    receiver_positions(r, &write_lsn, &flush_lsn);
     if (since >= STATUS_EVERY_MS)
         return receiver_send_status(r, true, err);
-    if (flush != r->told_flush)
+    if (flush_lsn != r->told_flush)
         return receiver_send_status(r, false, err);
-    if (r->reply_wanted && (position != r->told_write || since >= REPLY_UNCHANGED_MS))
+    if (r->reply_wanted && (write_lsn != r->told_write || since >= REPLY_UNCHANGED_MS))
         return receiver_send_status(r, false, err);
     return 0;
 }

@@ -17,7 +17,7 @@
  * connections are closed down, up         closes all connections and refuses new ones; takes them
  * again stats            "ok requests N get N put N head N post N delete N connections N"
  *
- *   delay MS                     passes it on later
+ *   delay MS                     passes it on later, if the client is still there then
  *   reset                        connection reset once the head of the request is read
  *   cut-request BYTES            passes on so much of the request's body, then closes both ends
  *   stall                        reads no body and answers nothing
@@ -574,11 +574,18 @@ proxy_serve_one(ProxySide *client, ProxySide *store, ProxyHead *head)
     if (fault.action == PROXY_STATUS || fault.action == PROXY_HTML)
         return proxy_drop_body(client, length) && proxy_answer(client->fd, method, &fault);
     if (fault.action == PROXY_DELAY)
+    {
+        struct pollfd gone = {.fd = client->fd, .events = POLLRDHUP};
+
         (void) nanosleep(
             &(struct timespec){
                 .tv_sec = (time_t) (fault.number / 1000),
                 .tv_nsec = (long) (fault.number % 1000) * 1000000},
             NULL);
+        /* as if it had still been on its way when the client died */
+        if (poll(&gone, 1, 0) > 0)
+            return false;
+    }
     if (fault.action == PROXY_NO_RANGE)
         proxy_drop_header(head, "range");
 

@@ -232,7 +232,7 @@ sub pgbench
 =item kill_host($node)
 
 The host is lost: SIGKILL for each of the server's processes at once, and its files are gone.
-With keep => 1 the files stay.
+With keep => 1 the files stay. with => [ daemons ]: they are killed in the same call.
 
 =cut
 
@@ -244,7 +244,8 @@ sub kill_host
     # stopped first, so that it cannot start a child between the look and the kill
     kill 'STOP', $postmaster;
     my @pids = ($postmaster, children($postmaster));
-    kill 'KILL', @pids;
+    kill 'KILL', @pids, map { -$_->pid } grep { $_->running } @{ $opt{with} // [] };
+    $_->kill9 for @{ $opt{with} // [] };
     $node->{_pid} = undef;
     wait_until(sub { !grep { process_alive($_) } @pids }, 30, 'the killed server is gone');
     remove_tree($node->data_dir) unless $opt{keep};
@@ -797,6 +798,26 @@ sub status
 
     return if $result->{exit} != 0;
     return decode_json($result->{stdout});
+}
+
+=item wait_streaming($config, $seconds)
+
+Waits until walstream has begun to receive WAL.
+
+=cut
+
+sub wait_streaming
+{
+    my ($config, $seconds) = @_;
+
+    wait_until(
+        sub {
+            my $status = status($config) or return 0;
+            return $status->{stream}{state} eq 'streaming';
+        },
+        $seconds // 60,
+        'walstream receives WAL');
+    return;
 }
 
 =item wait_durable($config, $lsn, $seconds)
