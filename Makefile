@@ -223,6 +223,8 @@ MAN_PAGES := $(wildcard doc/man/*.[1-8])
 man: $(MAN_PAGES)
 	$(Q)$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES),:)
 
+INSTALL_DOCS := $(wildcard doc/*.md doc/*.example contrib/systemd/*.service)
+
 man_dir = $(MANDIR)/man$(subst .,,$(suffix $(1)))
 
 ## install       programs, manual pages, documentation; PREFIX, DESTDIR
@@ -231,15 +233,14 @@ install: all $(MAN_PAGES)
 	$(if $(PROGRAMS),$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(BINDIR))
 	$(if $(LIBEXEC_PROGRAMS),$(INSTALL) -m 755 $(LIBEXEC_PROGRAMS) $(DESTDIR)$(LIBEXECDIR))
 	$(foreach m,$(MAN_PAGES),$(INSTALL) -D -m 644 $(m) $(DESTDIR)$(call man_dir,$(m))/$(notdir $(m)) &&) :
-	$(INSTALL) -m 644 README.md FORMAT.md LICENSE $(wildcard doc/*.md doc/walstream.conf.example) \
-	    $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 644 README.md FORMAT.md LICENSE $(INSTALL_DOCS) $(DESTDIR)$(DOCDIR)
 
 ## uninstall     remove what install put there
 uninstall:
 	$(foreach p,$(PROGRAMS),rm -f $(DESTDIR)$(BINDIR)/$(notdir $(p)) &&) :
 	$(foreach p,$(LIBEXEC_PROGRAMS),rm -f $(DESTDIR)$(LIBEXECDIR)/$(notdir $(p)) &&) :
 	$(foreach m,$(MAN_PAGES),rm -f $(DESTDIR)$(call man_dir,$(m))/$(notdir $(m)) &&) :
-	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,README.md FORMAT.md LICENSE $(notdir $(wildcard doc/*.md doc/*.example)))
+	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,README.md FORMAT.md LICENSE $(notdir $(INSTALL_DOCS)))
 	-rmdir $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(DOCDIR) 2>/dev/null
 
 ## demo          loses a database host and brings the database back; as root it installs what it needs
