@@ -90,7 +90,7 @@ progress_format(const ProgressState *state, char *buf)
         bar[2 + cells] = ']';
         bar[3 + cells] = '\0';
     }
-    (void) snprintf(buf, PROGRESS_TEXT_MAX, "%s%s %s", state->what, bar, text);
+    (void) snprintf(buf, PROGRESS_TEXT_MAX, "%.80s%s %.120s", state->what, bar, text);
     if (state->width > 0 && state->width < PROGRESS_TEXT_MAX)
         buf[state->width] = '\0';
     return buf;
