@@ -21,8 +21,8 @@ build_packages='gcc make pkg-config libc6-dev libpq-dev libcurl4-openssl-dev lib
 libzstd-dev libjansson-dev libexpat1-dev libinih-dev libxxhash-dev'
 # postgresql-server-dev-15 holds PostgreSQL::Test::Cluster; ceph is the S3 store of the tests
 test_packages='postgresql-15 postgresql-client-15 postgresql-server-dev-15 perl libipc-run-perl
-ceph-mon ceph-osd radosgw ceph-common age lz4 zstd faketime openssl curl util-linux procps'
-bench_packages='pgbackrest barman-cli-cloud time strace'
+ceph-mon ceph-osd radosgw ceph-common age lz4 zstd faketime openssl curl util-linux procps time'
+bench_packages='pgbackrest barman-cli-cloud strace'
 lint_packages='clang clang-tidy clang-tools clang-format cppcheck mandoc'
 
 say()
