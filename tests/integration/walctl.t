@@ -12,6 +12,7 @@ use FindBin;
 use JSON::PP;
 use lib "$FindBin::RealBin/../lib";
 use WalTest;
+use WalTest::S3;
 use Test::More;
 
 my $walctl = WalTest::tool('walctl');
@@ -128,7 +129,10 @@ is($result->{exit}, 1, 'init: read-only directory');
 like($result->{stderr}, qr/could not use repository .*Permission denied/s, '... said so');
 chmod 0700, WalTest::repo_dir($readonly);
 
-for my $shift ('+20m', '-20m')
+# a sanitizer's library must be the first one, which is faketime's place
+my $sanitized = `ldd $walctl` =~ /lib[at]san/;
+
+for my $shift ($sanitized ? () : ('+20m', '-20m'))
 {
     my $skewed = WalTest::config_for($node);
     $result = WalTest::run(
@@ -470,5 +474,83 @@ $result = ctl($copy, 'verify', '--wal', '--timeout=2s', "--system-identifier=$id
 is($result->{exit}, 1, 'verify: an object that cannot be read');
 like($result->{stdout}, qr/could not verify \S+\Q${\ segment_name(1, $third)}\E/, '... could not be verified');
 unlike($result->{stdout}, qr/DAMAGED/, '... and is not called damaged');
+
+# ---- segments in parts ----
+
+my $large = WalTest::node('large', wal_segsize => 64);
+my $parts = WalTest::config_for($large);
+WalTest::run_ok('init for 64 MB segments', $walctl, '--config', $parts, 'init');
+WalTest::archive_with($large, $parts);
+$large->restart;
+$large->safe_psql('postgres', 'CREATE TABLE t (i int)');
+archive_segments($large, 2);
+($result, $doc) = ctl_json($parts, 'info');
+$timeline = $doc->{clusters}[0]{timelines}[0];
+is($timeline->{objects}{parts} % 4, 0, 'parts: four for a segment');
+is(scalar @{ $timeline->{ranges} }, 1, 'parts: one range');
+WalTest::run_ok('parts: verify', $walctl, '--config', $parts, 'verify', '--wal');
+my @parts = sort glob cluster_dir($parts, $large) . '/wal/00000001/*/*/*';
+my ($part) = grep { m{/01000000-02000000$} } @parts;
+$copy = broken_copy($large, $parts);
+flip_byte($part =~ s{.*/test/}{WalTest::repo_dir($copy) . '/test/'}er, -12);
+($result, $doc) = ctl_json($copy, 'verify', '--wal');
+is($doc->{damaged}, 1, 'parts: a damaged one');
+my $part_start = WalTest::lsn_number($timeline->{ranges}[0]{start}) + (16 << 20);
+is(WalTest::lsn_number($doc->{findings}[0]{start}), $part_start, '... with its LSN range');
+$copy = broken_copy($large, $parts);
+unlink $part =~ s{.*/test/}{WalTest::repo_dir($copy) . '/test/'}er or die $!;
+($result, $doc) = ctl_json($copy, 'verify', '--wal');
+is($result->{exit}, 1, 'parts: a missing one');
+is(WalTest::lsn_number($doc->{gaps}[0]{start}), $part_start, '... is a gap');
+is($doc->{damaged}, 0, '... and nothing is damaged');
+$large->stop;
+
+# ---- S3, and a network that breaks ----
+
+my $rgw = WalTest::rgw();
+my $proxy = WalTest::S3::Proxy->start($rgw->{RGW_HTTP});
+my %repository = (%{ WalTest::s3('walctl', tls => 0) }, endpoint => $proxy->{endpoint});
+my $remote = WalTest::config_for($node, repository => \%repository);
+%keys = WalTest::S3::credentials($rgw);
+
+is(ctl($remote, 'init', { env => \%keys })->{exit}, 0, 'S3: init');
+for my $file (glob $node->data_dir . '/pg_wal/00000002*')
+{
+    my ($name) = $file =~ m{([^/]+)$};
+    # the newest ones are not complete
+    WalTest::run([ WalTest::tool('walpush'), '--config', $remote, "pg_wal/$name" ],
+        cwd => $node->data_dir, env => \%keys);
+}
+$result = ctl($remote, 'info', '--output=json', { env => \%keys });
+$cluster = decode_json($result->{stdout})->{clusters}[0];
+my ($victim_name) = $cluster->{timelines}[0]{ranges}[0]{first_segment};
+ok(defined $victim_name, 'S3: info');
+is($cluster->{store_requests}{lists}, 3, 'S3: three listings');
+
+for my $case (
+    [ 'corrupted on the way, once', 'corrupt 200', 1, 0, qr/there and good/ ],
+    [ 'corrupted on the way, always', 'corrupt 200', 0, 1, qr/^DAMAGED/m ],
+    [ 'answered with 503', 'status 503 SlowDown', 0, 1, qr/^could not verify wal/m ],
+    [ 'cut on the way', 'cut-answer 100', 0, 1, qr/^could not verify wal/m ],
+    [ 'refused', 'status 403 AccessDenied', 0, 1, qr/^could not verify wal/m ],
+    [ 'gone since it was listed', 'status 404 NoSuchKey', 0, 1, qr/^could not verify wal.*not have it any more/ms ])
+{
+    my ($label, $action, $times, $exit, $text) = @$case;
+
+    $proxy->add(GET => "/$victim_name", $action, times => $times);
+    $result = ctl($remote, 'verify', '--wal', '--timeout=2s', { env => \%keys, timeout => 60 });
+    $proxy->clear;
+    is($result->{exit}, $exit, "S3: an object $label");
+    like($result->{stdout}, $text, '... what verify says');
+    unlike($result->{stdout}, qr/DAMAGED/, '... not that it is damaged') unless $label =~ /always/ || $exit == 0;
+}
+
+# the store is away from the first object on
+$proxy->add(GET => '/wal/.*/[0-9A-F]{24}$', 'reset', times => 0);
+$result = ctl($remote, 'verify', '--wal', '--jobs=1', '--timeout=1s', { env => \%keys, timeout => 60 });
+is($result->{exit}, 1, 'S3: the store goes away');
+like($result->{stdout}, qr/could not verify/, '... said so');
+unlike($result->{stdout}, qr/DAMAGED|MISSING|GAP/, '... and nothing else');
+cmp_ok($result->{ms}, '<', 20_000, '... in time');
 
 done_testing();
