@@ -19,23 +19,29 @@
 
 /*
  * Whose WAL it is: from pg_control of the data directory, which is where archive_command runs, or
- * from the segment itself. 0: neither tells, the repository's only cluster is meant.
+ * from the segment itself. 0: neither is there, the repository's only cluster is meant. A history
+ * file says nothing of its cluster: when there is a control file and it cannot be read, that is an
+ * error, or WAL of one cluster would get into the repository of another.
  */
-static uint64_t
-push_system_identifier(int fd)
+static int
+push_system_identifier(int fd, uint64_t *out, Error *err)
 {
     uint8_t header[WAL_PAGE_LONG_BYTES];
     ControlFile control;
     WalPageHeader page;
+    Error unused;
     size_t got;
-    Error err;
 
-    if (control_read(".", &control, &err) == 0)
-        return control.system_identifier;
-    if (fs_pread_full(fd, header, sizeof header, 0, &got, "WAL file", &err) == 0 &&
+    *out = 0;
+    if (control_read(".", &control, err) == 0)
+        *out = control.system_identifier;
+    else if (
+        fs_pread_full(fd, header, sizeof header, 0, &got, "WAL file", &unused) == 0 &&
         wal_page_read(header, got, &page) && page.is_long &&
         wal_page_magic_version(page.magic) != 0)
-        return page.system_identifier;
+        *out = page.system_identifier;
+    else if (err->kind != ERROR_NOT_FOUND)
+        return -1;
     return 0;
 }
 
@@ -53,11 +59,12 @@ push_run(PushOptions *options, int argc, char **argv, Error *err)
     if (options->answered)
         return 0;
     dl = deadline_after_ms(options->timeout_ms, NULL);
-    fd = open(options->path, O_RDONLY | O_CLOEXEC);
+    /* not blocking: a pipe in its place is refused later, and must not be waited for */
+    fd = open(options->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return error_sys(err, "could not open \"%s\"", options->path);
-    open_options.system_identifier = push_system_identifier(fd);
-    if (repository_open(options->cfg, &open_options, &dl, &repo, err) < 0)
+    if (push_system_identifier(fd, &open_options.system_identifier, err) < 0 ||
+        repository_open(options->cfg, &open_options, &dl, &repo, err) < 0)
         return error_wrap(err, "could not archive \"%s\"", options->name);
     repo->format.parallel_digest = true;
     if (archive_file(repo, fd, options->name, &dl, &result, err) < 0)

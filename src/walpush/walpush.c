@@ -126,7 +126,7 @@ push_run(PushOptions *options, int argc, char **argv, bool *alone, Error *err)
     if (options->answered)
         return 0;
     dl = deadline_after_ms(options->timeout_ms, NULL);
-    file = open(options->path, O_RDONLY | O_CLOEXEC);
+    file = open(options->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* see walpush-direct */
     if (file < 0)
         return error_sys(err, "could not open \"%s\"", options->path);
 

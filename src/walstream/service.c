@@ -22,6 +22,7 @@
 #include "common/localsock.h"
 #include "common/log.h"
 #include "common/parse.h"
+#include "pg/control.h"
 #include "walstream/protocol.h"
 #include "walstream/ready.h"
 
@@ -113,8 +114,8 @@ push_digest_file(PushRequest *req, StreamedDigest *out, Error *err)
         size_t got;
 
         if (fs_pread_full(
-                req->file, req->worker->buf, SERVICE_READ_BYTES, (off_t) at, &got, req->name,
-                err) < 0)
+                req->file, req->worker->buf, SERVICE_READ_BYTES, (off_t) at, &got, req->name, err) <
+            0)
             return -1;
         if (got == 0)
             return error_set(
@@ -259,6 +260,26 @@ push_look_ahead(PushRequest *req)
 
 /* ---- the request ---- */
 
+/*
+ * Whether the server that asks is the one whose repository this is: pg_upgrade, or a new initdb,
+ * leaves the configuration as it is. A segment is checked page by page anyway, but a history file
+ * says nothing of its cluster. A directory without a control file is somebody's who does it by
+ * hand.
+ */
+static bool
+push_is_our_cluster(const PushRequest *req)
+{
+    uint64_t ours = req->s->options.repo->description.system_identifier;
+    char data_dir[64];
+    ControlFile control;
+    Error err;
+
+    (void) snprintf(data_dir, sizeof data_dir, "/proc/self/fd/%d", req->datadir);
+    if (control_read(data_dir, &control, &err) == 0)
+        return control.system_identifier == ours;
+    return err.kind == ERROR_NOT_FOUND || strlen(req->name) == WAL_SEGMENT_NAME_LEN;
+}
+
 static int
 push_upload(PushRequest *req, Error *err)
 {
@@ -325,8 +346,7 @@ push_run(PushRequest *req, const char **how, Error *err)
 }
 
 static void
-service_push(
-    ServiceWorker *worker, int sock, const char *name, int64_t timeout_ms, const int *fds)
+service_push(ServiceWorker *worker, int sock, const char *name, int64_t timeout_ms, const int *fds)
 {
     Service *s = worker->s;
     AUTO(push_request_reset)
@@ -343,7 +363,9 @@ service_push(
 
     (void) snprintf(req.name, sizeof req.name, "%s", name);
     counter_add(&s->options.counters->archive_requests, 1);
-    if (push_run(&req, &how, &err) == 0)
+    if (!push_is_our_cluster(&req))
+        (void) snprintf(answer, sizeof answer, "OTHER");
+    else if (push_run(&req, &how, &err) == 0)
         (void) snprintf(answer, sizeof answer, "OK %s", how);
     else
     {
