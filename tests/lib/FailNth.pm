@@ -26,11 +26,30 @@ sub program
     my ($name) = @_;
     my $path = "$bin/tests/fault/$name";
 
-    open(my $fh, '<:raw', $path) or BAIL_OUT("$path: $!");
-    my $bytes = do { local $/; <$fh> };
-    plan skip_all => 'built with a sanitizer' if $bytes =~ /__(?:asan|tsan|ubsan|lsan)_/;
-    BAIL_OUT("$bin/tests/failnth.so is missing") unless -e "$bin/tests/failnth.so";
+    plan skip_all => 'built with a sanitizer' if sanitized($path);
     return $path;
+}
+
+# Whether a program has a sanitizer, for tests of which only a part needs this library.
+sub sanitized
+{
+    my ($path) = @_;
+
+    BAIL_OUT("$bin/tests/failnth.so is missing") unless -e "$bin/tests/failnth.so";
+    BAIL_OUT("$path is missing") unless -e $path;
+    return slurp($path) =~ /__(?:asan|tsan|ubsan|lsan)_/ ? 1 : 0;
+}
+
+# Which of $calls calls to make fail: each one (WALTEST_FULL=1), or about $most of them: the first ones, which
+# are the set-up, and others evenly spread up to the last. One more is none: the run without a fault.
+sub sample
+{
+    my ($calls, $most) = @_;
+    my $first = int($most / 3);
+
+    return 1 .. $calls + 1 if $ENV{WALTEST_FULL} || $calls <= $most;
+    my $step = ($calls - $first) / ($most - $first);
+    return 1 .. $first, (map { $first + int($_ * $step + 0.5) } 1 .. $most - $first), $calls + 1;
 }
 
 # A folder for the test, removed at its end.
@@ -49,13 +68,14 @@ sub slurp
 }
 
 # FailNth::run([ program, arguments ], func => ..., n => ..., errno => ..., kill => ..., keep => ...,
-# program => ...): stdout, stderr, exit (-1 if killed), signal, and the count of calls of each process that
-# came to its end. Without func the program runs as it is. A program that takes longer than a
-# minute is killed: signal 14.
+# program => ..., cwd => ..., env => { ... }): stdout, stderr, exit (-1 if killed), signal, and the count of calls of
+# each process that came to its end. Without func the program runs as it is. A program that takes
+# longer than a minute is killed: signal 14.
 sub run
 {
     my ($command, %plan) = @_;
     my ($out, $err, $counts) = map { "$top/$_.$$" } qw(out err counts);
+    my ($cwd, $env) = delete @plan{qw(cwd env)};
 
     unlink $counts;
     my $pid = fork();
@@ -70,6 +90,8 @@ sub run
             $ENV{FAILNTH_COUNT_FILE} = $counts;
             $ENV{ 'FAILNTH_' . uc $_ } = $plan{$_} for keys %plan;
         }
+        @ENV{ keys %$env } = values %$env if $env;
+        POSIX::_exit(96) if defined $cwd && !chdir $cwd;
         alarm 60;    # survives exec
         { no warnings 'exec'; exec { $command->[0] } @$command; }
         POSIX::_exit(97);
