@@ -16,7 +16,7 @@
 #include "common/log.h"
 #include "pg/control.h"
 #include "walctl/walctl.h"
-#include "walstream/source.h"
+#include "pg/source.h"
 
 #define INIT_SKEW_WARN_S 60
 #define INIT_SKEW_FAIL_S 600 /* S3 refuses requests that are 15 minutes off */

@@ -22,7 +22,7 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "walpush/options.h"
-#include "walstream/protocol.h"
+#include "common/protocol.h"
 
 /* What came of asking walstream. */
 typedef enum AskResult

@@ -33,7 +33,7 @@
 #include "common/localsock.h"
 #include "common/log.h"
 #include "walstream/notify.h"
-#include "walstream/protocol.h"
+#include "common/protocol.h"
 #include "walstream/service.h"
 
 #define STREAM_CHUNK_BYTES (256 * 1024)

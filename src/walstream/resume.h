@@ -17,7 +17,7 @@
 #define WALSTREAM_RESUME_H
 
 #include "walstream/assembly.h"
-#include "walstream/source.h"
+#include "pg/source.h"
 
 typedef struct ResumePoint
 {

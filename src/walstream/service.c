@@ -23,7 +23,7 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "pg/control.h"
-#include "walstream/protocol.h"
+#include "common/protocol.h"
 #include "walstream/ready.h"
 
 #define SERVICE_THREADS 4

@@ -3,7 +3,7 @@
  *
  * libpq with deadlines; see source.h.
  */
-#include "walstream/source.h"
+#include "pg/source.h"
 
 #include <poll.h>
 #include <stdio.h>
