@@ -412,12 +412,18 @@ assembly_write(Assembly *a, Lsn lsn, const void *data, size_t len, size_t *taken
         counter_add(&a->options.counters->received_bytes, n);
 
         if (first_page && a->filled >= WAL_PAGE_LONG_BYTES && assembly_check_first_page(a, err) < 0)
+        {
+            assembly_end(a); /* other WAL: none of it may be stored when the stream ends */
             return -1;
+        }
         while (a->known_next < a->known_count &&
                a->known[a->known_next].extent.end - assembly_part_offset(a) <= a->filled)
         {
             if (assembly_compare_known(a, &a->known[a->known_next], err) < 0)
+            {
+                assembly_end(a);
                 return -1;
+            }
             a->known_next++;
         }
         if (a->filled == a->part_bytes && assembly_finish_part(a, err) < 0)

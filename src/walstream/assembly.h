@@ -58,7 +58,7 @@ MUST_CHECK int assembly_begin(
 /*
  * Takes bytes of the stream that begin at lsn, which must be assembly_position. *taken < len only
  * when the memory is full. CONFLICT when they differ from what the repository holds; CORRUPT when
- * they are no WAL of this cluster.
+ * they are no WAL of this cluster. Then the open part has been let go of.
  */
 MUST_CHECK int
 assembly_write(Assembly *a, Lsn lsn, const void *data, size_t len, size_t *taken, Error *err);

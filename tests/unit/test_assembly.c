@@ -339,6 +339,8 @@ test_conflict(void)
            err.kind == ERROR_CONFLICT,
        "a server that sends other bytes is a conflict: %s", err.msg);
     ok(ledger_position(&b.ledger).durable == cut, "and nothing more is acknowledged");
+    ok(assembly_cut(b.assembly, &err) == 0 && ledger_position(&b.ledger).open == 0,
+       "what it sent is not stored when the stream ends");
     b.wal[123456] ^= 1;
     assembly_end(b.assembly);
     ok(bench_segment_is(&b, 4, 300000, false), "the repository is as it was");
