@@ -78,12 +78,8 @@ static const struct
 {
     const char *key, *value;
 } source_defaults[] = {
-    {"application_name", "walstream"},
-    {"connect_timeout", "10"},
-    {"keepalives_idle", "10"},
-    {"keepalives_interval", "5"},
-    {"keepalives_count", "3"},
-    {"tcp_user_timeout", "30000"},
+    {"application_name", "walstream"}, {"connect_timeout", "10"}, {"keepalives_idle", "10"},
+    {"keepalives_interval", "5"},      {"keepalives_count", "3"}, {"tcp_user_timeout", "30000"},
 };
 
 static void
@@ -155,13 +151,18 @@ source_error(Source *source, const PGresult *res, const char *what, Error *err)
     return error_set(err, kind, "%s: %s", what, message);
 }
 
-/* A connection with conninfo's settings, then ours where it has none; replication or SQL. */
+/*
+ * A connection with conninfo's settings, then ours where it has none; a replication connection, or
+ * (peer given) one for SQL to the very server that the replication connection peer has reached,
+ * where conninfo has several.
+ */
 static int
-source_open(const char *conninfo, bool replication, const Deadline *dl, PGconn **out, Error *err)
+source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out, Error *err)
 {
     char *why = NULL;
     AUTO(conninfo_freep) PQconninfoOption *options = PQconninfoParse(conninfo, &why);
     ConnectParams params = {0};
+    bool replication = peer == NULL;
     bool has_dbname = false;
 
     if (options == NULL)
@@ -186,8 +187,17 @@ source_open(const char *conninfo, bool replication, const Deadline *dl, PGconn *
     }
     if (replication)
         params_add(&params, "replication", "true");
-    else if (!has_dbname)
-        params_add(&params, "dbname", "postgres");
+    else
+    {
+        const char *address = PQhostaddr(peer);
+
+        if (!has_dbname)
+            params_add(&params, "dbname", "postgres");
+        params_add(&params, "host", PQhost(peer));
+        params_add(&params, "hostaddr", address != NULL ? address : "");
+        params_add(&params, "port", PQport(peer));
+        params_add(&params, "target_session_attrs", "any"); /* it may be promoted just now */
+    }
 
     AUTO(conn_finishp) PGconn *conn = PQconnectStartParams(params.keys, params.values, 0);
     Source view = {.conn = conn};
@@ -231,6 +241,29 @@ source_next_result(Source *source, const char *what, const Deadline *dl, PGresul
     return 0;
 }
 
+/*
+ * After an error: takes what the server still sends for the command, so that the next one can be
+ * sent. A connection that is broken shows there.
+ */
+static void
+source_discard(Source *source, const Deadline *dl)
+{
+    Deadline soon = deadline_sooner(dl, 5000);
+    Error ignored;
+
+    for (;;)
+    {
+        AUTO(result_clearp) PGresult *res = NULL;
+
+        if (source_next_result(source, "ending a command", &soon, &res, &ignored) < 0 ||
+            res == NULL)
+            return;
+        if (PQresultStatus(res) == PGRES_COPY_BOTH || PQresultStatus(res) == PGRES_COPY_IN ||
+            PQresultStatus(res) == PGRES_COPY_OUT)
+            return; /* not after an error */
+    }
+}
+
 /* One command, one result with rows (or without), the rest drained. */
 static int
 source_exec(
@@ -254,7 +287,11 @@ source_exec(
             break;
         status = PQresultStatus(res);
         if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
-            return source_error(source, res, what, err);
+        {
+            (void) source_error(source, res, what, err);
+            source_discard(source, dl);
+            return -1;
+        }
         if (first == NULL)
             first = steal(res);
     }
@@ -296,7 +333,7 @@ source_connect(const char *conninfo, const Deadline *dl, Source *out, Error *err
 {
     AUTO(source_close) Source source = {0};
 
-    if (source_open(conninfo, true, dl, &source.conn, err) < 0 ||
+    if (source_open(conninfo, NULL, dl, &source.conn, err) < 0 ||
         source_identify(&source, dl, err) < 0)
         return -1;
     *out = source;
@@ -353,14 +390,15 @@ result_text(const PGresult *res, const char *column)
 
 static int
 source_read_slot_sql(
-    const char *conninfo, const char *slot, const Deadline *dl, SlotState *out, Error *err)
+    PGconn *peer, const char *conninfo, const char *slot, const Deadline *dl, SlotState *out,
+    Error *err)
 {
     AUTO(source_close) Source sql = {0};
     AUTO(result_clearp) PGresult *res = NULL;
     const char *text;
     uint64_t safe;
 
-    if (source_open(conninfo, false, dl, &sql.conn, err) < 0)
+    if (source_open(conninfo, peer, dl, &sql.conn, err) < 0)
         return -1;
     if (source_exec(
             &sql,
@@ -403,7 +441,7 @@ source_read_slot(
 
     *out = (SlotState){.safe_bytes = -1};
     *err = (Error){0};
-    if (source_read_slot_sql(conninfo, slot, &sooner, out, err) == 0)
+    if (source_read_slot_sql(source->conn, conninfo, slot, &sooner, out, err) == 0)
         return 0;
     *out = (SlotState){.safe_bytes = -1};
     if (source->info.version < 150000)
@@ -424,6 +462,10 @@ source_read_slot(
     out->physical = strcmp(PQgetvalue(res, 0, 0), "physical") == 0;
     if (PQgetisnull(res, 0, 1) == 0 && !lsn_parse(PQgetvalue(res, 0, 1), &out->restart_lsn))
         return error_set(err, ERROR_CORRUPT, "restart_lsn is not understood");
+    /* invalidated, or without a reservation from the start: both protect nothing */
+    out->lost = out->physical && out->restart_lsn == LSN_INVALID;
+    if (out->lost)
+        (void) snprintf(out->wal_status, sizeof out->wal_status, "nothing reserved");
     return 0;
 }
 
@@ -469,7 +511,11 @@ source_start(
     if (*streaming)
         return 0;
     if (PQresultStatus(res) != PGRES_TUPLES_OK)
-        return source_error(source, res, "START_REPLICATION", err);
+    {
+        (void) source_error(source, res, "START_REPLICATION", err);
+        source_discard(source, dl);
+        return -1;
+    }
     return source_finish_copy(source, dl, err);
 }
 
@@ -508,6 +554,10 @@ source_finish_copy(Source *source, const Deadline *dl, Error *err)
                 return -1;
         }
         else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
-            return source_error(source, res, "replication ended", err);
+        {
+            (void) source_error(source, res, "replication ended", err);
+            source_discard(source, dl);
+            return -1;
+        }
     }
 }

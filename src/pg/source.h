@@ -56,7 +56,8 @@ typedef struct SlotState
 } SlotState;
 
 /*
- * Over an SQL connection of its own (database "postgres" unless conninfo names one). When SQL is
+ * Over an SQL connection of its own (database "postgres" unless conninfo names one) to the server
+ * that source is connected to, also where conninfo has several hosts. When SQL is
  * not to be had (DENIED by pg_hba.conf), READ_REPLICATION_SLOT on the replication connection tells
  * less, and on 14 nothing: then wal_status is "" and *err holds why, with 0 returned.
  */
