@@ -51,6 +51,7 @@ ledger_forget_all(Ledger *ledger)
     }
     ledger->head = ledger->tail = NULL;
     ledger->open = 0;
+    ledger->failed = false;
 }
 
 void
@@ -143,6 +144,11 @@ ledger_abandon(Ledger *ledger, LedgerEntry *entry)
     (void) pthread_mutex_lock(&ledger->lock);
     forgotten = entry->forgotten;
     entry->abandoned = true;
+    if (!forgotten)
+    {
+        ledger->failed = true;
+        (void) pthread_cond_broadcast(&ledger->changed);
+    }
     (void) pthread_mutex_unlock(&ledger->lock);
     if (forgotten)
         free(entry);
@@ -158,6 +164,7 @@ ledger_position(Ledger *ledger)
         .tli = ledger->tli,
         .durable = ledger->durable,
         .open = ledger->open,
+        .failed = ledger->failed,
         .oldest_us = ledger->head != NULL ? ledger->head->received_us : 0,
         .durable_us = ledger->durable_us,
         .last_delay_us = ledger->last_delay_us,
@@ -174,7 +181,8 @@ ledger_wait_empty(Ledger *ledger, const Deadline *dl, Error *err)
     (void) pthread_mutex_lock(&ledger->lock);
     while (ledger->open > 0 && rc == 0)
     {
-        rc = deadline_check(dl, "waiting for uploads", err);
+        rc = ledger->failed ? error_set(err, ERROR_CANCELED, "an upload was given up")
+                            : deadline_check(dl, "waiting for uploads", err);
         if (rc == 0)
             deadline_cond_wait(dl, &ledger->changed, &ledger->lock);
     }

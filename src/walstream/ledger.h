@@ -23,6 +23,7 @@ typedef struct Ledger
     pthread_cond_t changed;
     LedgerEntry *head, *tail; /* oldest first; owned */
     size_t open;              /* entries not completed */
+    bool failed;              /* one of them never will be */
     TimelineId tli;
     Lsn durable;
     int64_t durable_us;    /* wall clock when it last advanced; 0 never */
@@ -37,6 +38,7 @@ typedef struct LedgerPosition
     TimelineId tli;
     Lsn durable;
     size_t open;
+    bool failed; /* an extent was given up: durable cannot pass it, open cannot become 0 */
     int64_t
         oldest_us; /* when the oldest byte not durable was received (monotonic); 0: none waits */
     int64_t durable_us;
@@ -61,14 +63,14 @@ ledger_append(Ledger *ledger, Lsn end, int64_t received_us, LedgerEntry **out, E
 void ledger_complete(Ledger *ledger, LedgerEntry *entry);
 
 /*
- * The extent will never be durable in this stream: the position cannot pass it, only a restart can go on.
- * entry is gone for the caller.
+ * The extent will never be durable in this stream: the position cannot pass it, only a restart can
+ * go on. entry is gone for the caller.
  */
 void ledger_abandon(Ledger *ledger, LedgerEntry *entry);
 
 LedgerPosition ledger_position(Ledger *ledger);
 
-/* Waits until nothing is open; TIMEOUT or CANCELED. */
+/* Waits until nothing is open; TIMEOUT, or CANCELED, also once an extent was given up. */
 MUST_CHECK int ledger_wait_empty(Ledger *ledger, const Deadline *dl, Error *err);
 
 #endif

@@ -59,6 +59,7 @@ struct Receiver
     Lsn told_write, told_flush;
     int64_t told_ms;
     int64_t heard_ms;
+    bool heard; /* a message has come since START_REPLICATION: the server has that WAL */
     bool reply_wanted;
     unsigned shutdown_asks; /* "reply now" in quick succession, with all WAL sent */
     int64_t shutdown_ms;
@@ -221,7 +222,11 @@ receiver_positions(const Receiver *r, Lsn *write, Lsn *flush)
 {
     Lsn received = assembly_position(r->assembly);
 
-    *flush = MIN(ledger_position(r->options.ledger).durable, received);
+    /*
+     * The server may still answer that the WAL is not there any more. A slot set back to there
+     * would be lost at the next checkpoint, the new one for a lost one too: 0 moves nothing.
+     */
+    *flush = r->heard ? MIN(ledger_position(r->options.ledger).durable, received) : LSN_INVALID;
     *write = r->config_seen->stream.synchronous ? *flush : received;
 }
 
@@ -324,6 +329,21 @@ receiver_wait_room(Receiver *r, bool *room, Error *err)
     return 0;
 }
 
+/* The server has what was asked for. */
+static void
+receiver_first_word(Receiver *r)
+{
+    char start[LSN_TEXT_BYTES], durable[LSN_TEXT_BYTES];
+
+    r->heard = true;
+    log_write(
+        LOG_INFO, "streaming timeline %u from %s, durable up to %s", r->tli,
+        lsn_format(assembly_position(r->assembly), start, sizeof start),
+        lsn_format(ledger_position(r->options.ledger).durable, durable, sizeof durable));
+    counter_add(&r->options.counters->connections, 1);
+    receiver_set_state(r, RECEIVER_STREAMING);
+}
+
 /* One CopyData message. *stalled: the memory is full, the rest of the message was not taken. */
 static int
 receiver_take_message(Receiver *r, const char *data, size_t len, bool *stalled, Error *err)
@@ -331,6 +351,8 @@ receiver_take_message(Receiver *r, const char *data, size_t len, bool *stalled, 
     ReplMsg msg;
 
     r->heard_ms = clock_monotonic_ms();
+    if (!r->heard)
+        receiver_first_word(r);
     if (replmsg_parse(data, len, &msg, err) < 0)
         return error_wrap(err, "could not receive WAL");
     r->server_end = MAX(r->server_end, msg.server_end);
@@ -438,7 +460,8 @@ receiver_stream(Receiver *r, SessionEnd *end, Error *err)
     r->told_ms = r->heard_ms = clock_monotonic_ms();
     r->told_flush = r->told_write = LSN_INVALID;
     r->shutdown_asks = 0;
-    if (receiver_send_status(r, false, err) < 0)
+    r->heard = false;
+    if (receiver_send_status(r, true, err) < 0) /* the answer is the first message, at the latest */
         return -1;
     for (;;)
     {
@@ -489,13 +512,19 @@ receiver_stream_from(
     AUTO(free_text) char *memory = NULL;
     KnownPiece *known;
     size_t known_count;
-    char start[LSN_TEXT_BYTES], durable[LSN_TEXT_BYTES];
+    uint32_t segment_bytes = r->options.repo->description.segment_bytes;
+    Lsn segment = wal_segment_start(wal_segment_of(point->start, segment_bytes), segment_bytes);
+    /* what was seen of this part itself: uploads that ran side by side may have left a hole in it
+     */
+    Lsn durable = point->start;
     bool streaming;
 
     if (resume_read_known(r->options.repo, point, dl, &known, &known_count, err) < 0)
         return -1;
     memory = (char *) known;
-    ledger_restart(r->options.ledger, point->tli, point->durable);
+    for (size_t i = 0; i < known_count; i++)
+        durable = MAX(durable, segment + known[i].extent.end);
+    ledger_restart(r->options.ledger, point->tli, durable);
     if (assembly_begin(r->assembly, point->tli, point->start, known, known_count, err) < 0)
         return -1;
     r->tli = point->tli;
@@ -507,12 +536,6 @@ receiver_stream_from(
     *end = SESSION_ENDED;
     if (!streaming)
         return 0;
-    log_write(
-        LOG_INFO, "streaming timeline %u from %s, durable up to %s", point->tli,
-        lsn_format(point->start, start, sizeof start),
-        lsn_format(point->durable, durable, sizeof durable));
-    counter_add(&r->options.counters->connections, 1);
-    receiver_set_state(r, RECEIVER_STREAMING);
     if (PQsetnonblocking(r->source.conn, 1) < 0)
         return source_error(&r->source, NULL, "could not set the connection up", err);
 
@@ -561,7 +584,7 @@ receiver_report_gap(Receiver *r, const ResumePoint *point, const Deadline *dl)
     char from[LSN_TEXT_BYTES], to[LSN_TEXT_BYTES];
     Error err;
 
-    if (point->gap_end <= point->gap_start)
+    if (!resume_gap_is_news(&r->memory, point))
         return;
     log_write(
         LOG_ERROR,
@@ -635,8 +658,12 @@ receiver_drain(Receiver *r)
     {
         Deadline slice = deadline_sooner(&dl, 200);
 
-        /* after a failure the ledger cannot become empty; the repository tells where to go on */
-        if (uploader_failure(r->options.uploader, true, &err))
+        /*
+         * After a failure the ledger cannot become empty; the repository tells where to go on. The
+         * ledger knows of it also when the failure ended the stream and was taken note of there.
+         */
+        if (uploader_failure(r->options.uploader, true, &err) ||
+            ledger_position(r->options.ledger).failed)
             break;
         (void) receiver_config(r);
         if (atomic_load(&r->stop) && dl.at_ms == INT64_MAX)

@@ -197,6 +197,12 @@ resume_part_start(Lsn lsn, uint32_t segment_bytes)
     return lsn / part_bytes * part_bytes;
 }
 
+static Lsn
+resume_segment_start(Lsn lsn, uint32_t segment_bytes)
+{
+    return lsn - wal_segment_offset(lsn, segment_bytes);
+}
+
 /* A hole [cursor, end) on entry e, as a place to begin; end UINT64_MAX: the repository's end. */
 typedef struct ResumeHole
 {
@@ -220,7 +226,10 @@ resume_add_hole(
         /* what stays missing if the place before this one cannot be had */
         point.gap_tli = before->entry->tli;
         point.gap_start = MAX(before->cursor, before->entry->begin);
-        point.gap_end = MIN(before->end, before->entry->end);
+        point.gap_end = before->end;
+        /* the next timeline is stored from the start of the segment on in which this one ends */
+        if (before->end > before->entry->end)
+            point.gap_end = resume_segment_start(before->entry->end, segment_bytes);
     }
     return resume_add_point(plan, &point, err);
 }
@@ -246,8 +255,18 @@ resume_find_points(
     for (size_t i = first; i < history->count; i++)
     {
         const TimelineEntry *entry = &history->entries[i];
-        Lsn cursor = i == first ? (ranges[i].count > 0 ? ranges[i].items[0].start : entry->begin)
-                                : resume_part_start(entry->begin, segment_bytes);
+        Lsn cursor = resume_segment_start(entry->begin, segment_bytes);
+
+        if (i == first && ranges[i].count > 0)
+        {
+            /* what came before may have been expired; what the slot holds has never been stored */
+            Lsn oldest = ranges[i].items[0].start;
+
+            if (slot_lsn == LSN_INVALID || slot_lsn >= oldest)
+                cursor = oldest;
+            else
+                cursor = MIN(oldest, MAX(cursor, resume_part_start(slot_lsn, segment_bytes)));
+        }
 
         for (size_t r = 0; r < ranges[i].count; r++)
         {
@@ -437,6 +456,23 @@ resume_read_known(
 }
 
 /* ---- gaps ---- */
+
+bool
+resume_gap_is_news(ResumeMemory *memory, const ResumePoint *point)
+{
+    if (point->gap_end <= point->gap_start)
+        return false;
+    for (size_t i = 0; i < MIN(memory->gap_count, RESUME_GAPS_MAX); i++)
+    {
+        const ResumePoint *known = &memory->gaps[i];
+
+        if (known->gap_tli == point->gap_tli && known->gap_start == point->gap_start &&
+            known->gap_end == point->gap_end)
+            return false;
+    }
+    memory->gaps[memory->gap_count++ % RESUME_GAPS_MAX] = *point;
+    return true;
+}
 
 int
 resume_record_gap(

@@ -40,6 +40,8 @@ typedef struct ResumePlan
 
 void resume_plan_reset(ResumePlan *plan); /* fit for AUTO */
 
+#define RESUME_GAPS_MAX 16
+
 /* What has been done or said already in this process, so that it is not at every connection. */
 typedef struct ResumeMemory
 {
@@ -47,7 +49,9 @@ typedef struct ResumeMemory
     size_t stored_count;
     TimelineId branch_tli; /* dead branch already reported, up to */
     Lsn branch_end;
-    Lsn slot_lost_at; /* flush position of the server when a loss was reported */
+    Lsn slot_lost_at;                  /* flush position of the server when a loss was reported */
+    ResumePoint gaps[RESUME_GAPS_MAX]; /* reported; a ring */
+    size_t gap_count;
     bool sql_refused;
     bool unbounded_said;
 } ResumeMemory;
@@ -78,6 +82,9 @@ MUST_CHECK int resume_find_points(
 MUST_CHECK int resume_read_known(
     Repository *repo, const ResumePoint *point, const Deadline *dl, KnownPiece **known,
     size_t *count, Error *err);
+
+/* Whether the gap before point is to be reported: there is one, and it has not been yet. */
+bool resume_gap_is_news(ResumeMemory *memory, const ResumePoint *point);
 
 /* Leaves the note of FORMAT.md section 6; a note that is there already is fine. */
 MUST_CHECK int resume_record_gap(

@@ -94,7 +94,11 @@ test_restart(void)
     ledger_complete(&ledger, fresh);
     ok(ledger_position(&ledger).durable == 500 && ledger_position(&ledger).open == 1,
        "is given up: nothing behind it counts");
+    ok(ledger_position(&ledger).failed && ledger_wait_empty(&ledger, &never, &err) < 0 &&
+           err.kind == ERROR_CANCELED,
+       "and nobody waits for it");
     ledger_restart(&ledger, 2, 500);
+    ok(!ledger_position(&ledger).failed, "a restart forgets it");
     ok(ledger_append(&ledger, 400, 1, &fresh, &err) == 0, "an extent below the start");
     ledger_complete(&ledger, fresh);
     ok(ledger_position(&ledger).durable == 500, "repeated bytes do not take the position back");
