@@ -28,6 +28,7 @@ for my $version (WalTest::versions())
     promoted_server_is_behind($version);
     streaming_from_a_standby($version);
     old_primary_goes_on($version);
+    large_segments($version) if $version == 15;
 }
 done_testing();
 
@@ -59,7 +60,7 @@ sub archiving
 sub no_errors
 {
     my ($stream, $label) = @_;
-    my @lines = grep { /\b(?:ERROR|FATAL)\b/ } split /\n/, $stream->log_text;
+    my @lines = grep { /\bwalstream: (?:ERROR|FATAL):/ } split /\n/, $stream->log_text;
     return is_deeply(\@lines, [], "$label: no errors in the log");
 }
 
@@ -415,5 +416,49 @@ sub rewind_old_primary
         WalTest::rows($first, 'events', 'id'),
         WalTest::rows($second, 'events', 'id'),
         "$label: the rewound server follows");
+    return;
+}
+
+# Segments of more than 16 MB are stored in parts. The switch point is in the second part: recovery wants the
+# new timeline's segment from its first byte on.
+sub large_segments
+{
+    my ($version) = @_;
+    my $label = "PostgreSQL $version, segments of 32 MB";
+    my $first = WalTest::node(
+        "large$version",
+        version => $version,
+        wal_segsize => 32,
+        conf => { wal_keep_size => '512MB', max_wal_senders => 10 });
+    my $config = WalTest::config_for($first);
+
+    WalRepo::create_rows($first);
+    WalTest::run_ok("$label: init", WalTest::tool('walctl'), '--config', $config, 'init');
+    my $second = WalRepo::standby($first, "larger$version");
+    my $backup = WalTest::base_backup($first, WalTest::dir("base-large$version"));
+    my $follow = WalTest::config_for(
+        $first,
+        cluster => { conninfo => WalRepo::hosts('read-write', $first, $second) },
+        repository => { url => 'file://' . WalTest::repo_dir($config) });
+    my $stream = WalTest::walstream($follow, name => "walstream-large$version");
+
+    $first->safe_psql('postgres', 'SELECT pg_switch_wal()');
+    WalRepo::add_rows($first, 1000);
+    $first->safe_psql('postgres', 'CREATE TABLE filler (t text); ALTER TABLE filler ALTER t SET STORAGE EXTERNAL');
+    $first->safe_psql('postgres', q{INSERT INTO filler SELECT repeat('x', 1000000) FROM generate_series(1, 20)});
+    WalRepo::caught_up($second, WalRepo::current_lsn($first));
+    WalTest::kill_host($first, keep => 1);
+    my ($tli, $switch) = WalRepo::promote($second);
+    cmp_ok($switch % (32 * $mib), '>', 16 * $mib, "$label: the switch point is in the second part");
+    WalRepo::add_rows($second, 1000);
+    WalTest::wait_durable($follow, WalRepo::current_lsn($second));
+    no_errors($stream, $label);
+    my $rows = WalTest::rows($second, 'events', 'id');
+    is($stream->stop, 0, "$label: walstream stops");
+    $second->stop('immediate');
+    my $restored = WalTest::restore_node(
+        "large-restored$version", version => $version, backup => $backup, config => $config);
+    WalTest::same_rows(WalTest::rows($restored, 'events', 'id'), $rows, "$label: all rows are back");
+    $restored->stop('immediate');
     return;
 }
