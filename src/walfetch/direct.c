@@ -130,7 +130,7 @@ direct_fetch(const Config *cfg, const FetchOptions *options, FetchCaller caller,
     AUTO(repository_freep) Repository *repo = NULL;
     AUTO(fd_close) int fd = -1;
     SegmentRead read = {0};
-    bool linkable;
+    bool linkable = false;
 
     if (direct_open_nameless(options->dest, &fd, &linkable, err) < 0 ||
         direct_open_repository(cfg, caller, &dl, &repo, err) < 0)
