@@ -27,6 +27,7 @@ for my $version (WalTest::versions())
     two_promotions($version, 0);
     promoted_server_is_behind($version);
     streaming_from_a_standby($version);
+    promoted_while_away($version);
     old_primary_goes_on($version);
     large_segments($version) if $version == 15;
 }
@@ -289,6 +290,80 @@ sub streaming_from_a_standby
     return;
 }
 
+# walstream is not there when it happens, and the promoted server no longer has the old timeline's end when
+# it comes back. All is archived, and what the new timeline repeats is not missing: no gap, no error.
+sub promoted_while_away
+{
+    my ($version) = @_;
+    my $label = "PostgreSQL $version, promotion while walstream was away";
+    my $first = primary("gone$version", $version, { max_wal_size => '4MB' });
+    my $config = WalTest::config_for($first);
+
+    WalRepo::create_rows($first);
+    WalTest::run_ok("$label: init", WalTest::tool('walctl'), '--config', $config, 'init');
+    WalTest::set_conf($first, archiving($config));
+    $first->restart;
+    my $second = WalRepo::standby(
+        $first,
+        "took$version",
+        conf => { archiving($config), max_wal_size => '4MB', wal_keep_size => '0' });
+    my $backup = WalTest::base_backup($first, WalTest::dir("base-away$version"));
+    my $follow = WalTest::config_for(
+        $first,
+        cluster => { conninfo => WalRepo::hosts('read-write', $first, $second) },
+        repository => { url => 'file://' . WalTest::repo_dir($config) });
+    my $stream = WalTest::walstream($follow, name => "walstream-away$version");
+    my $begin = WalRepo::current_lsn($first);
+
+    WalRepo::add_rows($first, 1000);
+    WalTest::wait_durable($follow, WalRepo::current_lsn($first));
+    is($stream->stop, 0, "$label: walstream goes away");
+    WalRepo::add_rows($first, 4000);
+    archived($first);
+    WalRepo::add_rows($first, 100);
+    WalRepo::caught_up($second, WalRepo::current_lsn($first));
+    WalTest::kill_host($first);
+
+    my ($tli, $switch) = WalRepo::promote($second);
+    for (1 .. 3)
+    {
+        WalRepo::add_rows($second, 5000);
+        archived($second);
+        $second->safe_psql('postgres', 'CHECKPOINT');
+    }
+    my $old = $second->data_dir . '/pg_wal/' . WalRepo::segment_name(1, $switch);
+    ok(!-e $old, "$label: the promoted server has removed the old timeline's end");
+    $stream = WalTest::walstream($follow, name => "walstream-back$version");
+    WalRepo::add_rows($second, 1000);
+    my $end = WalRepo::current_lsn($second);
+    WalTest::wait_durable($follow, $end);
+    no_errors($stream, $label);
+    is_deeply([ grep { m{^gap/} } keys %{ WalRepo::objects($config) } ], [], "$label: no gap noted");
+    WalRepo::covers($config, 1, $begin, $switch - $switch % $mib, "$label: timeline 1");
+    WalRepo::covers($config, 2, $switch - $switch % $mib, $end, "$label: timeline 2");
+    is($stream->stop, 0, "$label: walstream stops");
+    my $rows = WalTest::rows($second, 'events', 'id');
+    $second->stop('immediate');
+    my $restored = WalTest::restore_node(
+        "away-restored$version", version => $version, backup => $backup, config => $config);
+    WalTest::same_rows(WalTest::rows($restored, 'events', 'id'), $rows, "$label: all rows are back");
+    $restored->stop('immediate');
+    return;
+}
+
+# Ends the segment and waits until it is archived.
+sub archived
+{
+    my ($node) = @_;
+    my $file = $node->safe_psql('postgres', 'SELECT pg_walfile_name(pg_switch_wal())');
+
+    # a history file is archived in between, and is no segment
+    $node->poll_query_until('postgres',
+        "SELECT last_archived_wal >= '$file' AND length(last_archived_wal) = 24 FROM pg_stat_archiver")
+      or die $node->name . " does not archive $file";
+    return;
+}
+
 # Split brain: the old primary was not dead, writes on, archives and is streamed. Then it comes back by pg_rewind.
 sub old_primary_goes_on
 {
@@ -329,10 +404,7 @@ sub old_primary_goes_on
     WalTest::wait_durable($config2, $end2);
     for my $node ($first, $second)
     {
-        my $file = $node->safe_psql('postgres', 'SELECT pg_walfile_name(pg_switch_wal())');
-        $node->poll_query_until('postgres',
-            "SELECT last_archived_wal >= '$file' FROM pg_stat_archiver")
-          or die $node->name . " does not archive $file";
+        archived($node);
         is($node->safe_psql('postgres', 'SELECT failed_count FROM pg_stat_archiver'),
             0, "$label: archiving by " . $node->name . ' never failed');
     }
