@@ -92,6 +92,7 @@ endef
 include $(wildcard src/*/module.mk)
 -include tests/fuzz/fuzz.mk
 -include tests/fault/fault.mk
+-include tests/bench/bench.mk
 
 ## all           the programs, in build/ (the default)
 all: $(PROGRAMS) $(LIBEXEC_PROGRAMS)
@@ -203,7 +204,7 @@ coverage:
 
 ## lint          clang-tidy, cppcheck, gcc -fanalyzer, scan-build, banned functions, format; gcc and clang
 ALL_C := $(sort $(wildcard src/*/*.c) $(UNIT_SRC) $(CONFORMANCE_SRC) $(wildcard tests/fuzz/*.c) \
-              $(wildcard tests/fault/*.c))
+              $(wildcard tests/fault/*.c) $(wildcard tests/bench/*.c))
 ALL_H := $(sort $(wildcard src/*/*.h tests/unit/*.h tests/conformance/*.h tests/fuzz/*.h))
 # __FILE__: a text that needs no quotes on its way through shells
 LINT_FLAGS := -std=c11 -D_GNU_SOURCE -DWALSTREAM_VERSION=__FILE__ -DWALSTREAM_LIBEXECDIR=__FILE__ \
@@ -248,9 +249,9 @@ demo: deps-test
 	@$(MAKE) --no-print-directory all
 	$(Q)WALSTREAM_BIN=$(BUILD) tests/demo.sh
 
-## bench         measure, beside the peers; as root it installs them
+## bench         measure, beside the peers; as root it installs them; ROWS=NAME,... measures some
 bench: deps-bench
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all bench-programs
 	$(Q)WALSTREAM_BIN=$(BUILD) tests/bench/run.sh
 
 clean:

@@ -12,6 +12,7 @@
 # WALTEST_VERSIONS  PostgreSQL versions to test, e.g. "15 18" (default: all five)
 # WALTEST_QUICK     1: fewer rounds, for slow builds such as the sanitizers'
 # WALTEST_KEEP      1: keep the folder when a test failed
+# WALTEST_RUNNER    what runs the files (default: prove)
 # WALTEST_TMP       where the temporary folder is made (default: /tmp; socket names must stay short)
 set -eu
 
@@ -83,7 +84,7 @@ fi
 # shellcheck disable=SC2086
 $as env TESTDIR="$dir" TMPDIR="$dir/tmp" HOME="$dir/tmp" PG_TEST_PORT_DIR="$tmp/walstream-test-ports" \
     WALSTREAM_BIN="$bin" WALTEST_CACHE="$cache" PERL5LIB="tests/lib${PERL5LIB:+:$PERL5LIB}" \
-    prove "$@" </dev/null &
+    ${WALTEST_RUNNER:-prove} "$@" </dev/null &
 child=$!
 status=0
 wait "$child" || status=$?
