@@ -28,6 +28,9 @@
 #include "pg/timeline.h"
 
 #define SEGMENT_THREADS 8 /* small objects are latency: several at once */
+/* Of larger ones one at a time: each takes a decoder's window, and they are no latency but
+ * bandwidth. */
+#define SEGMENT_SMALL_BYTES (1024 * 1024)
 #define SEGMENT_THREAD_STACK_BYTES (512 * 1024)
 #define SEGMENT_EXTENTS_MAX 1000000u /* 12 bytes each */
 #define SEGMENT_ROUNDS 4
@@ -263,8 +266,17 @@ segment_fetch(
     pthread_t threads[SEGMENT_THREADS];
     size_t want = MIN(cover->count, (size_t) SEGMENT_THREADS);
     size_t started = 0;
+    size_t large = 0;
     pthread_attr_t attr;
 
+    for (size_t i = 0; i < cover->count; i++)
+    {
+        const SegmentSource *source = &sources->items[cover->takes[i].source];
+
+        large += source->end - source->start > SEGMENT_SMALL_BYTES;
+    }
+    if (large > 1)
+        want = 1;
     (void) pthread_mutex_init(&f.lock, NULL);
     if (want > 1 && pthread_attr_init(&attr) == 0)
     {

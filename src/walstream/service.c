@@ -28,8 +28,8 @@
 
 #define SERVICE_THREADS 4
 #define SERVICE_REQUEST_MS 5000 /* for a client to say what it wants */
-#define SERVICE_STREAM_MS                                                                          \
-    3000 /* to wait for the stream to bring a segment that it is just receiving */
+/* to wait for the stream to bring a segment that it is just receiving, since it last came nearer */
+#define SERVICE_STREAM_MS 3000
 #define SERVICE_AHEAD_MS 120000
 #define SERVICE_READ_BYTES (256 * 1024) /* stays in a processor's cache between read and digest */
 
@@ -146,9 +146,9 @@ service_streamed_state(Service *s, const StreamedSegment *seg)
     return position.durable >= seg->end ? STREAMED_DURABLE : STREAMED_PENDING;
 }
 
-/* The stream is in this segment, or will be in a moment. */
+/* The stream is in this segment, or will be in a moment; *received is how far it has come. */
 static bool
-service_stream_near(Service *s, const char *name)
+service_stream_near(Service *s, const char *name, Lsn *received)
 {
     const RepositoryDescription *d = &s->options.repo->description;
     ReceiverStatus status = receiver_status(s->options.receiver);
@@ -159,6 +159,7 @@ service_stream_near(Service *s, const char *name)
         parsed.kind != WAL_FILE_SEGMENT || parsed.tli != status.tli ||
         !wal_file_segment_no(&parsed, d->segment_bytes, &segno))
         return false;
+    *received = status.received;
     current = wal_segment_of(status.received, d->segment_bytes);
     return segno >= current && segno - current <= 2;
 }
@@ -172,14 +173,21 @@ push_from_stream(PushRequest *req, bool *answered, Error *err)
 {
     Service *s = req->s;
     int64_t until = clock_monotonic_ms() + SERVICE_STREAM_MS;
+    Lsn received = LSN_INVALID;
     StreamedSegment seg;
     StreamedDigest digest;
 
     *answered = false;
     while (!streamed_find(s->options.streamed, req->name, &seg))
     {
-        if (!service_stream_near(s, req->name) || clock_monotonic_ms() >= until)
+        Lsn now_at = LSN_INVALID;
+
+        if (!service_stream_near(s, req->name, &now_at) || clock_monotonic_ms() >= until)
             return 0;
+        /* the rest of a large segment takes longer, but still less than storing all of it again */
+        if (now_at != received)
+            until = clock_monotonic_ms() + SERVICE_STREAM_MS;
+        received = now_at;
         if (push_say_wait(req, err) < 0)
             return -1;
         clock_sleep_ms(2);

@@ -72,6 +72,7 @@ sub run_version
     base         pg_basebackup where it can; default a copy between the backup functions
     seconds      of load, default 3
     fill         MB of WAL written besides
+    switch       0: no pg_switch_wal under load
     before_kill  sub({ node, config, stream }), called with all WAL in the repository
     archive_prefix, restore_prefix   put in front of the commands
 
@@ -126,7 +127,7 @@ sub run_case
 
     WalTest::pgbench($node, '-c', 2, '-T', $case{seconds} // 3);
     fill($node, $case{fill}) if $case{fill};
-    $node->safe_psql('postgres', 'SELECT pg_switch_wal()');
+    $node->safe_psql('postgres', 'SELECT pg_switch_wal()') if $case{switch} // 1;
     $load->wait_rows(20 + @{ $load->acknowledged });
     $load->stop;
 
