@@ -61,6 +61,7 @@ struct Receiver
     int64_t heard_ms;
     bool heard; /* a message has come since START_REPLICATION: the server has that WAL */
     bool reply_wanted;
+    Lsn stop_lsn;           /* received when we were told to stop, or reached endpos */
     unsigned shutdown_asks; /* "reply now" in quick succession, with all WAL sent */
     int64_t shutdown_ms;
 
@@ -414,10 +415,12 @@ receiver_housekeeping(Receiver *r, int64_t *stop_ms, bool *done, Error *err)
         if (*stop_ms == 0)
         {
             *stop_ms = now;
+            r->stop_lsn = assembly_position(r->assembly);
             if (assembly_cut(r->assembly, err) < 0)
                 return -1;
         }
-        *done = ledger_position(r->options.ledger).open == 0 ||
+        /* not "nothing is open": a server under load sends more all the time */
+        *done = ledger_position(r->options.ledger).durable >= r->stop_lsn ||
                 (atomic_load(&r->stop) && now - *stop_ms > STOP_DRAIN_MS);
     }
     if (receiver_send_status_if_due(r, err) < 0)

@@ -399,10 +399,17 @@ sub stopping
     my ($last) = reverse WalRepo::ranges($config, 1);
     cmp_ok($last->[1], '>=', WalTest::lsn_number($lsn), "$label: the open piece is stored");
 
-    # --endpos: in the future, in the past
-    WalRepo::add_rows($node, 100);
-    my $target = flush_lsn($node);
+    # --endpos: under load, at rest, in the past
+    $load = load($node, 300);
+    my $target = $node->safe_psql('postgres', q{SELECT pg_current_wal_flush_lsn() + 2000000});
     my $result = WalTest::run([ $walstream, '--config', $config, '--endpos', $target ], timeout => 60);
+    is($result->{exit}, 0, "$label: --endpos under load");
+    ($last) = reverse WalRepo::ranges($config, 1);
+    cmp_ok($last->[1], '>=', WalTest::lsn_number($target), "$label: --endpos under load is durable");
+    $load->stop(signal => 'INT');
+    WalRepo::add_rows($node, 100);
+    $target = flush_lsn($node);
+    $result = WalTest::run([ $walstream, '--config', $config, '--endpos', $target ], timeout => 60);
     is($result->{exit}, 0, "$label: --endpos ends by itself");
     ($last) = reverse WalRepo::ranges($config, 1);
     cmp_ok($last->[1], '>=', WalTest::lsn_number($target), "$label: --endpos is durable");
