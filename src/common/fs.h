@@ -25,8 +25,9 @@ fd_steal(int *fd)
 }
 
 /*
- * Memory for reads and writes, free()d; NULL when there is none. Page-aligned: the kernel copies into it several
- * times faster than into what malloc gives (measured: 16 against 100 microseconds for 256 KiB).
+ * Memory for reads and writes, free()d; NULL when there is none. Page-aligned: the kernel copies
+ * into it several times faster than into what malloc gives (measured: 16 against 100 microseconds
+ * for 256 KiB).
  */
 void *fs_alloc_io(size_t bytes);
 

@@ -26,8 +26,8 @@ MUST_CHECK int localsock_connect(const char *path, const Deadline *dl, int *fd, 
 MUST_CHECK int localsock_listen(const char *path, int *fd, Error *err);
 
 /*
- * Accepts one connection, of our user or root (anybody, if we are root); others are dropped. Waits up to wait_ms; *fd is -1
- * when nobody came.
+ * Accepts one connection, of our user or root (anybody, if we are root); others are dropped. Waits
+ * up to wait_ms; *fd is -1 when nobody came.
  */
 MUST_CHECK int localsock_accept(int listen_fd, int64_t wait_ms, int *fd, Error *err);
 

@@ -29,7 +29,8 @@ typedef struct ObjectFormat
 {
     CodecSpec codec;
     const AgeRecipients *recipients; /* X25519 only; NULL: not encrypted */
-    bool parallel_digest; /* a thread more per writer: for programs that write one object at a time */
+    bool parallel_digest; /* a thread more per writer: for programs that write one object at a time
+                           */
 } ObjectFormat;
 
 typedef struct ObjectLabel

@@ -58,8 +58,8 @@ DEFINE_AUTO(Stage, stage_free);
 /* SHA-256 and byte count of what passes; next may be NULL (then it is a sink). */
 MUST_CHECK int stage_digest_new(Stage *next, Stage **out, Error *err);
 /*
- * The same, with a thread that digests what is written while next takes it: for a program that does one
- * thing at a time. Worth it for writes of hundreds of KiB.
+ * The same, with a thread that digests what is written while next takes it: for a program that does
+ * one thing at a time. Worth it for writes of hundreds of KiB.
  */
 MUST_CHECK int stage_digest_new_parallel(Stage *next, Stage **out, Error *err);
 /* Valid after finish; 32 bytes, borrowed. */

@@ -15,8 +15,8 @@
 #include "common/fs.h"
 #include "common/log.h"
 #include "pg/control.h"
-#include "walctl/walctl.h"
 #include "pg/source.h"
+#include "walctl/walctl.h"
 
 #define INIT_SKEW_WARN_S 60
 #define INIT_SKEW_FAIL_S 600 /* S3 refuses requests that are 15 minutes off */

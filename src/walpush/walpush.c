@@ -21,8 +21,8 @@
 #include "common/localsock.h"
 #include "common/log.h"
 #include "common/parse.h"
-#include "walpush/options.h"
 #include "common/protocol.h"
+#include "walpush/options.h"
 
 /* What came of asking walstream. */
 typedef enum AskResult

@@ -32,8 +32,8 @@
 #include "common/fs.h"
 #include "common/localsock.h"
 #include "common/log.h"
-#include "walstream/notify.h"
 #include "common/protocol.h"
+#include "walstream/notify.h"
 #include "walstream/service.h"
 
 #define STREAM_CHUNK_BYTES (256 * 1024)

@@ -16,8 +16,8 @@
 #ifndef WALSTREAM_RESUME_H
 #define WALSTREAM_RESUME_H
 
-#include "walstream/assembly.h"
 #include "pg/source.h"
+#include "walstream/assembly.h"
 
 typedef struct ResumePoint
 {

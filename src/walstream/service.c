@@ -22,8 +22,8 @@
 #include "common/localsock.h"
 #include "common/log.h"
 #include "common/parse.h"
-#include "pg/control.h"
 #include "common/protocol.h"
+#include "pg/control.h"
 #include "walstream/ready.h"
 
 #define SERVICE_THREADS 4
