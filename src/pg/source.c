@@ -143,8 +143,6 @@ source_error(Source *source, const PGresult *res, const char *what, Error *err)
             strcmp(state, "55000") == 0 || strncmp(state, "28", 2) == 0 ||
             strcmp(state, "42501") == 0)
             kind = ERROR_DENIED;
-        else if (strcmp(state, "42704") == 0)
-            kind = ERROR_NOT_FOUND;
     }
     if (strstr(message, "is not in this server's history") != NULL)
         kind = ERROR_CONFLICT;

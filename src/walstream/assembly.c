@@ -33,7 +33,6 @@ struct Assembly
     uint32_t filled;          /* bytes of the part received */
     uint32_t cut;             /* bytes of the part handed out or known to be stored */
     bool pieces;              /* some of the part is, or will be, stored as a piece */
-    bool part_known;          /* the part is stored whole already */
     int64_t first_waiting_us; /* when the first byte behind cut came (monotonic) */
     Chunk **chunks;           /* of the part; part_bytes / chunk_bytes slots */
     size_t chunk_slots;
@@ -109,7 +108,6 @@ assembly_open_part(Assembly *a, Lsn start)
     a->open = true;
     a->part_start = start;
     a->pieces = false;
-    a->part_known = false;
     if (wal_segment_offset(start, a->segment_bytes) == 0)
     {
         (void) XXH3_128bits_reset(a->digest);
@@ -147,8 +145,7 @@ assembly_begin(
     for (size_t i = 0; i < known_count; i++)
     {
         a->cut = MAX(a->cut, known[i].extent.end - assembly_part_offset(a));
-        a->pieces = a->pieces || !known[i].whole;
-        a->part_known = a->part_known || known[i].whole;
+        a->pieces = true;
     }
     return 0;
 }
@@ -157,6 +154,17 @@ Lsn
 assembly_position(const Assembly *a)
 {
     return a->part_start + a->filled;
+}
+
+Lsn
+assembly_confirmed(const Assembly *a)
+{
+    uint32_t base = assembly_part_offset(a);
+
+    if (!a->open || a->known_next == a->known_count)
+        return assembly_position(a);
+    /* each of them begins at or before the end of the one before it */
+    return a->part_start + (a->known_next > 0 ? a->known[a->known_next - 1].extent.end - base : 0);
 }
 
 uint64_t
@@ -303,7 +311,7 @@ assembly_finish_part(Assembly *a, Error *err)
     /* noted before the job can end: a job that is given up says so there */
     if (last_of_segment)
         assembly_note_segment(a);
-    if (!a->part_known && assembly_submit(a, 0, a->part_bytes, true, !a->pieces, err) < 0)
+    if (assembly_submit(a, 0, a->part_bytes, true, !a->pieces, err) < 0)
         return error_wrap(err, "could not submit a segment");
     assembly_open_part(a, next);
     return 0;

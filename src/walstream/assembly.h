@@ -20,12 +20,11 @@
 #include "repo/catalog.h"
 #include "walstream/uploader.h"
 
-/* A piece or part that the repository held when the stream resumed: received again, compared. */
+/* A piece that the repository held when the stream resumed: received again, compared. */
 typedef struct KnownPiece
 {
     WalExtent extent;
     uint8_t sha256[SHA256_BYTES];
-    bool whole; /* a part, not a piece */
 } KnownPiece;
 
 typedef struct AssemblyOptions
@@ -65,6 +64,13 @@ assembly_write(Assembly *a, Lsn lsn, const void *data, size_t len, size_t *taken
 
 /* The next byte wanted. */
 Lsn assembly_position(const Assembly *a);
+
+/*
+ * Up to here what was received is either ours to store, or was compared with what the repository
+ * holds. The server must not be told more: what it sends in place of a known piece that has not
+ * come to its end is perhaps not what the repository holds.
+ */
+Lsn assembly_confirmed(const Assembly *a);
 
 /* When the next piece must be cut (monotonic ms); INT64_MAX: nothing waits. */
 int64_t assembly_next_cut_ms(const Assembly *a);

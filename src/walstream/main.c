@@ -40,6 +40,7 @@
 #define STREAM_OPEN_MS 60000
 #define STREAM_UPLOADS_GRACE_MS 5000
 #define STREAM_RETRY_MAX_MS 10000
+#define STREAM_LOG_AGAIN_MS 60000
 #define STREAM_ALIVE_MS 180000 /* the receiver's longest wait is for a plan, two minutes */
 
 static const CliOption stream_options[] = {
@@ -167,6 +168,7 @@ static int
 stream_wait_repository(Stream *s, Error *err)
 {
     int64_t wait_ms = 500;
+    int64_t said_ms = 0;
     char said[sizeof err->msg] = "";
 
     while (stream_open_repository(s, err) < 0)
@@ -175,9 +177,13 @@ stream_wait_repository(Stream *s, Error *err)
 
         if (err->kind != ERROR_TRANSIENT && err->kind != ERROR_TIMEOUT && err->kind != ERROR_IO)
             return -1;
-        if (strcmp(said, err->msg) != 0)
+        /* the same again is said once a minute */
+        if (strcmp(said, err->msg) != 0 || clock_monotonic_ms() - said_ms > STREAM_LOG_AGAIN_MS)
+        {
             log_error(LOG_WARNING, err);
-        (void) snprintf(said, sizeof said, "%s", err->msg);
+            (void) snprintf(said, sizeof said, "%s", err->msg);
+            said_ms = clock_monotonic_ms();
+        }
         notify_status(&s->notify, err->msg);
         deadline_sleep_ms(&dl, wait_ms);
         if (atomic_load(&s->stop))
@@ -223,14 +229,16 @@ stream_make_socket_dir(const char *socket_path, Error *err)
 static int
 stream_set_up(Stream *s, Lsn endpos, Error *err)
 {
-    if (!source_slot_name_valid(s->cfg->stream.slot))
+    const Config *cfg = s->cfg; /* s->cfg may change as soon as there is a receiver */
+
+    if (!source_slot_name_valid(cfg->stream.slot))
         return error_set(
             err, ERROR_USAGE, "[stream] slot \"%s\" is not a slot name: a-z, 0-9 and _",
-            s->cfg->stream.slot);
+            cfg->stream.slot);
     if (stream_wait_repository(s, err) < 0 || stream_split_memory(s, err) < 0)
         return -1;
     s->repo->pool = s->output_pool;
-    s->workers = (unsigned) s->cfg->stream.workers;
+    s->workers = (unsigned) cfg->stream.workers;
 
     UploaderOptions uploader = {
         .repo = s->repo,
@@ -259,15 +267,15 @@ stream_set_up(Stream *s, Lsn endpos, Error *err)
 
     if (receiver_new(&receiver, &made, err) < 0)
         return -1;
-    receiver_set_config(made, s->cfg);
+    receiver_set_config(made, cfg);
     s->receiver = made;
     if (atomic_load(&s->stop))
         receiver_stop(made);
 
     ServiceOptions service = {
-        .socket_path = s->cfg->stream.socket,
-        .cluster = s->cfg->cluster.name,
-        .url = s->cfg->repository.url,
+        .socket_path = cfg->stream.socket,
+        .cluster = cfg->cluster.name,
+        .url = cfg->repository.url,
         .repo = s->repo,
         .uploader = s->uploader,
         .ledger = &s->ledger,
@@ -277,9 +285,9 @@ stream_set_up(Stream *s, Lsn endpos, Error *err)
         .workers = s->workers,
         .started_us = clock_wall_us()};
 
-    if (s->cfg->stream.socket[0] == '\0')
+    if (cfg->stream.socket[0] == '\0')
         return 0;
-    if (stream_make_socket_dir(s->cfg->stream.socket, err) < 0)
+    if (stream_make_socket_dir(cfg->stream.socket, err) < 0)
         return -1;
     return service_new(&service, &s->service, err);
 }

@@ -4,11 +4,11 @@
  * Receiving WAL; see receiver.h.
  *
  * The flush position told to the server is ledger.durable and nothing else, and never beyond what
- * was received on this connection. So it is 0 at no time (a synchronous standby must not be), it
- * never runs ahead of the repository, and after a new start the slot keeps what has to be sent
- * again. With [stream] synchronous the write position is the flush position too: a commit at
- * synchronous_commit = remote_write waits for the former, and this process's memory, which is all
- * that has "written" it, dies with the host.
+ * was received on this connection and is known to be the same WAL (assembly_confirmed). So it is 0
+ * at no time (a synchronous standby must not be), it never runs ahead of the repository, and after
+ * a new start the slot keeps what has to be sent again. With [stream] synchronous the write
+ * position is the flush position too: a commit at synchronous_commit = remote_write waits for the
+ * former, and this process's memory, which is all that has "written" it, dies with the host.
  *
  * The socket is read as long as there is memory. When there is none for STALL_MS the copy is ended
  * in order: a socket left unread has kept a server's checkpointer waiting on the slot.
@@ -227,7 +227,9 @@ receiver_positions(const Receiver *r, Lsn *write, Lsn *flush)
      * The server may still answer that the WAL is not there any more. A slot set back to there
      * would be lost at the next checkpoint, the new one for a lost one too: 0 moves nothing.
      */
-    *flush = r->heard ? MIN(ledger_position(r->options.ledger).durable, received) : LSN_INVALID;
+    *flush = r->heard
+                 ? MIN(ledger_position(r->options.ledger).durable, assembly_confirmed(r->assembly))
+                 : LSN_INVALID;
     *write = r->config_seen->stream.synchronous ? *flush : received;
 }
 
@@ -429,12 +431,12 @@ receiver_housekeeping(Receiver *r, int64_t *stop_ms, bool *done, Error *err)
         return error_set(
             err, ERROR_TRANSIENT, "no word from the server for %d seconds", SILENCE_MS / 1000);
     if (r->shutdown_asks >= 3 && (now - r->shutdown_ms > SHUTDOWN_PATIENCE_MS ||
-                                  uploader_state(r->options.uploader).failing))
+                                  uploader_state(r->options.uploader).failing ||
+                                  assembly_confirmed(r->assembly) < assembly_position(r->assembly)))
         return error_set(
             err, ERROR_TRANSIENT,
-            "the server shuts down and the repository cannot be reached: letting it go, the slot "
-            "keeps "
-            "the WAL");
+            "the server shuts down and what it sent cannot be stored now: letting it go, the slot "
+            "keeps the WAL");
     return 0;
 }
 
@@ -571,7 +573,16 @@ receiver_check_server_not_behind(Receiver *r, const ResumePoint *point, Error *e
     char theirs[LSN_TEXT_BYTES], ours[LSN_TEXT_BYTES];
 
     if (r->source.info.flush >= point->start)
+    {
+        if (r->source.info.flush < point->durable)
+            log_write(
+                LOG_WARNING,
+                "the server has WAL of timeline %u up to %s, the repository up to %s: nothing is "
+                "reported to the server as stored until it has sent the same WAL up to there",
+                point->tli, lsn_format(r->source.info.flush, theirs, sizeof theirs),
+                lsn_format(point->durable, ours, sizeof ours));
         return 0;
+    }
     return error_set(
         err, ERROR_TRANSIENT,
         "the server has WAL of timeline %u up to %s only, the repository up to %s: waiting for it; "

@@ -63,6 +63,8 @@ resume_store_history(
     }
     if (result == OBJECT_CREATED)
         log_write(LOG_INFO, "stored the history of timeline %u", tli);
+    if (resume_history_stored(memory, tli))
+        return 0;
     grown = reallocarray(
         memory->stored_histories, memory->stored_count + 1, sizeof *memory->stored_histories);
     if (grown == NULL)
@@ -106,8 +108,7 @@ resume_secure_histories(
         if (resume_store_history(repo, ancestor, older, older_len, memory, dl, err) < 0)
             return -1;
     }
-    if (resume_history_stored(memory, tli))
-        return 0;
+    /* compared each time: it names all ancestors, and another server may have another one */
     return resume_store_history(repo, tli, text, len, memory, dl, err);
 }
 
@@ -441,7 +442,16 @@ resume_read_known(
             break;
         if (object_peek(repo->store, layout_piece_key(best, segment_bytes, key), dl, &label, err) <
             0)
+        {
+            /* listed, and not there: nothing is known, least of all that the server lacks WAL */
+            if (err->kind == ERROR_NOT_FOUND)
+                err->kind = ERROR_TRANSIENT;
+            if (err->kind == ERROR_CORRUPT)
+                (void) error_hint(
+                    err, "Move the damaged object out of the repository: what it held is asked of "
+                         "the server again.");
             return error_wrap(err, "could not look at piece \"%s\"", key);
+        }
         if (label.plain_bytes != best->end - best->start)
             return error_set(
                 err, ERROR_CORRUPT, "piece \"%s\" holds %" PRIu64 " bytes", key, label.plain_bytes);

@@ -367,6 +367,79 @@ test_conflict(void)
     bench_close(&b);
 }
 
+/*
+ * A server that has less WAL than the repository and writes other bytes in its place: nothing of
+ * those is acknowledged, although the repository is durable beyond them.
+ */
+static void
+test_confirmed(void)
+{
+    Bench b;
+    Error err = {0};
+    Lsn start, first, second;
+
+    bench_open(&b, MB, memory_store(), 0);
+    start = bench_start_lsn(&b);
+    first = start + 200000;
+    second = start + 500000;
+    ok(bench_resume(&b, start, &err) == 0 && bench_feed(&b, first, 0, &err) == 0 &&
+           assembly_cut(b.assembly, &err) == 0 && bench_feed(&b, second, 0, &err) == 0 &&
+           assembly_cut(b.assembly, &err) == 0 && bench_wait_durable(&b, second),
+       "two pieces are stored");
+    ok(assembly_confirmed(b.assembly) == second, "what we received first is ours");
+    assembly_end(b.assembly);
+
+    b.wal[300000] ^= 1;
+    ok(bench_resume(&b, second, &err) == 0 && assembly_confirmed(b.assembly) == start,
+       "received again: nothing is confirmed at first");
+    ok(bench_feed(&b, first - 1, 0, &err) == 0 && assembly_confirmed(b.assembly) == start,
+       "nothing before the end of the first piece");
+    ok(bench_feed(&b, first, 0, &err) == 0 && assembly_confirmed(b.assembly) == first,
+       "the first piece is the same");
+    ok(bench_feed(&b, second - 1, 0, &err) == 0 && assembly_confirmed(b.assembly) == first &&
+           ledger_position(&b.ledger).durable == second,
+       "other bytes than the second piece holds are not confirmed");
+    ok(bench_feed(&b, second, 0, &err) < 0 && err.kind == ERROR_CONFLICT, "and then refused");
+    b.wal[300000] ^= 1;
+    ok(bench_resume(&b, second, &err) == 0 && bench_feed(&b, second + 1, 0, &err) == 0 &&
+           assembly_confirmed(b.assembly) == second + 1,
+       "the same bytes are confirmed");
+    bench_close(&b);
+}
+
+/* A piece that is listed and cannot be had says nothing of the server's WAL. */
+static void
+test_known_vanishes(void)
+{
+    StoreFaultPlan plan = {.fail_at = 2, .kind = ERROR_NOT_FOUND};
+    Store *memory = memory_store();
+    Store *faulty;
+    Bench b;
+    Error err = {0};
+    Lsn start;
+
+    bench_open(&b, MB, memory, 0);
+    start = bench_start_lsn(&b);
+    ok(bench_resume(&b, start, &err) == 0 && bench_feed(&b, start + 1000, 0, &err) == 0 &&
+           assembly_cut(b.assembly, &err) == 0 && bench_wait_durable(&b, start + 1000),
+       "a piece is stored");
+
+    ResumePoint point = {.tli = 1, .start = start, .durable = start + 1000};
+    Deadline dl = deadline_after_ms(10000, NULL);
+    KnownPiece *known = NULL;
+    size_t count;
+
+    must(store_fault_new(memory, &plan, &faulty, &err), &err);
+    b.repo.store = faulty;
+    ok(resume_read_known(&b.repo, &point, &dl, &known, &count, &err) < 0 &&
+           err.kind == ERROR_TRANSIENT,
+       "a piece that vanishes is no answer: %s", err.msg);
+    ok(resume_read_known(&b.repo, &point, &dl, &known, &count, &err) == 0 && count == 1,
+       "the next look has it");
+    free(known);
+    bench_close(&b);
+}
+
 static void
 test_wrong_wal(void)
 {
@@ -507,6 +580,8 @@ main(void)
     test_whole_and_pieces(64 * MB, 100);
     test_resume();
     test_conflict();
+    test_confirmed();
+    test_known_vanishes();
     test_wrong_wal();
     test_little_memory();
     test_faults();
