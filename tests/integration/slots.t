@@ -251,7 +251,7 @@ sub killed_many_times
         $pieces_only++ unless -e WalRepo::base($config) . '/wal/00000001/' . substr($name, 8, 8) . "/$name";
         push @wrong, $name if !defined $got || $got ne $reader->($lsn, $lsn + $mib);
     }
-    cmp_ok($count, '>', 3, "$label: there are complete segments ($count, $pieces_only of pieces)");
+    cmp_ok($count, '>', WalTest::quick() ? 0 : 3, "$label: there are complete segments ($count, $pieces_only of pieces)");
     is_deeply(\@wrong, [], "$label: walfetch returns each complete segment");
     is($stream->stop, 0, "$label: walstream stops");
     return;
