@@ -139,7 +139,6 @@ sub sweep
     my ($request, $most, %plan) = @_;
     my $program = delete $plan{front} ? $walfetch : $direct;
     my $role = delete $plan{role} // 'recovery';
-    my $killed = $plan{kill} ? ' kill' : '';
     my $what = ($plan{kill} ? "killed $plan{kill}, " : "$plan{errno}, ") . $plan{func};
     my (@complaints, $faults);
 
@@ -213,7 +212,7 @@ else
         sweep('encrypted', 10, func => $function, errno => $errors{$function}[0]) if $function =~ $memory || $function eq 'open';
     }
     # for longer than the time-out
-    for my $function (qw(openat pread read fstat write,pwrite,writev malloc))
+    for my $function ('openat', 'pread', 'read', 'fstat', 'write,pwrite,writev', 'malloc')
     {
         my $errno = $function eq 'malloc' ? 'ENOMEM' : $function =~ /write/ ? 'ENOSPC' : 'EIO';
         sweep($_, 3, func => $function, errno => $errno, keep => 1) for 'segment', 'pieces', 'absent';
