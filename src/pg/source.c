@@ -13,6 +13,9 @@
 #include "common/parse.h"
 
 #define SOURCE_OPTIONS_MAX 96
+#define SOURCE_CONNECT "could not connect to the server"
+#define SOURCE_HOST_MAX 512
+#define SOURCE_TRY_MS 10000 /* for one of several hosts, when conninfo has no connect_timeout */
 
 static void
 result_clearp(PGresult **res)
@@ -149,6 +152,152 @@ source_error(Source *source, const PGresult *res, const char *what, Error *err)
     return error_set(err, kind, "%s: %s", what, message);
 }
 
+/* One connection with these settings; *out is the caller's. */
+static int
+source_open_params(const ConnectParams *params, const Deadline *dl, PGconn **out, Error *err)
+{
+    AUTO(conn_finishp) PGconn *conn = PQconnectStartParams(params->keys, params->values, 0);
+    Source view = {.conn = conn};
+
+    if (conn == NULL)
+        return error_nomem(err);
+    if (PQstatus(conn) == CONNECTION_BAD)
+        return source_error(&view, NULL, SOURCE_CONNECT, err);
+    for (PostgresPollingStatusType state = PGRES_POLLING_WRITING; state != PGRES_POLLING_OK;
+         state = PQconnectPoll(conn))
+    {
+        if (state == PGRES_POLLING_FAILED)
+            return source_error(&view, NULL, SOURCE_CONNECT, err);
+        if (deadline_check(dl, "connecting to the server", err) < 0)
+            return -1;
+        source_wait_fd(
+            PQsocket(conn), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, -1,
+            MIN(deadline_left_ms(dl), 100));
+    }
+    *out = steal(conn);
+    return 0;
+}
+
+/* ---- several hosts ---- */
+
+/* What conninfo says of several hosts: lists with commas, as libpq has them. */
+typedef struct SourceHosts
+{
+    const char *host, *hostaddr, *port; /* NULL: not given */
+    int64_t try_ms;                     /* connect_timeout */
+    bool prefer_standby;                /* target_session_attrs */
+} SourceHosts;
+
+static size_t
+host_list_count(const char *list)
+{
+    size_t count = list != NULL && list[0] != '\0' ? 1 : 0;
+
+    for (; count > 0 && *list != '\0'; list++)
+        count += *list == ',' ? 1u : 0u;
+    return count;
+}
+
+/* The index-th of list, or its only one; false when it is too long to be one. */
+static bool
+host_list_item(const char *list, size_t index, char *buf, size_t cap)
+{
+    size_t len;
+
+    for (size_t i = host_list_count(list) > 1 ? index : 0; i > 0; i--)
+        list = strchr(list, ',') + 1;
+    len = strcspn(list, ",");
+    if (len >= cap)
+        return false;
+    memcpy(buf, list, len);
+    buf[len] = '\0';
+    return true;
+}
+
+/* How many servers there are to be tried one by one; 0: libpq shall see for itself. */
+static size_t
+source_hosts_count(const SourceHosts *hosts)
+{
+    size_t count = host_list_count(hosts->hostaddr != NULL ? hosts->hostaddr : hosts->host);
+    size_t names = host_list_count(hosts->host);
+    size_t ports = host_list_count(hosts->port);
+
+    return count > 1 && (names == 0 || names == count) && (ports <= 1 || ports == count) ? count
+                                                                                         : 0;
+}
+
+static void
+source_hosts_note(SourceHosts *hosts, const PQconninfoOption *option)
+{
+    uint32_t seconds;
+
+    if (strcmp(option->keyword, "host") == 0)
+        hosts->host = option->val;
+    else if (strcmp(option->keyword, "hostaddr") == 0)
+        hosts->hostaddr = option->val;
+    else if (strcmp(option->keyword, "port") == 0)
+        hosts->port = option->val;
+    else if (strcmp(option->keyword, "connect_timeout") == 0)
+    {
+        if (parse_u32(option->val, &seconds) && seconds > 0)
+            hosts->try_ms = (int64_t) seconds * 1000;
+    }
+    else if (strcmp(option->keyword, "target_session_attrs") == 0)
+        hosts->prefer_standby = strcmp(option->val, "prefer-standby") == 0;
+}
+
+/*
+ * Each host by itself. libpq's own way through a list has no time-out for one host when it is not
+ * let block: one that does not answer, the very primary that was lost, would use up all the time,
+ * again and again.
+ */
+static int
+source_open_any(
+    const ConnectParams *params, const SourceHosts *hosts, size_t count, const Deadline *dl,
+    PGconn **out, Error *err)
+{
+    size_t tries = hosts->prefer_standby ? 2 * count : count;
+    char why[768] = "";
+    size_t used = 0;
+
+    for (size_t i = 0; i < tries; i++)
+    {
+        ConnectParams one = *params;
+        int64_t ms = MIN(hosts->try_ms, deadline_left_ms(dl) / (int64_t) (tries - i));
+        Deadline soon = deadline_sooner(dl, ms);
+        const char *reason = err->msg;
+        const struct
+        {
+            const char *key, *list;
+        } lists[] = {{"host", hosts->host}, {"hostaddr", hosts->hostaddr}, {"port", hosts->port}};
+        char items[ARRAY_COUNT(lists)][SOURCE_HOST_MAX];
+
+        for (size_t k = 0; k < ARRAY_COUNT(lists); k++)
+        {
+            if (host_list_count(lists[k].list) == 0)
+                continue;
+            if (!host_list_item(lists[k].list, i % count, items[k], sizeof items[k]))
+                return error_set(
+                    err, ERROR_USAGE, "[cluster] conninfo names a %s that is too long",
+                    lists[k].key);
+            params_add(&one, lists[k].key, items[k]);
+        }
+        if (hosts->prefer_standby)
+            params_add(&one, "target_session_attrs", i < count ? "standby" : "any");
+        if (source_open_params(&one, &soon, out, err) == 0)
+            return 0;
+        if (err->kind != ERROR_TRANSIENT && err->kind != ERROR_TIMEOUT)
+            return -1;
+        if (strncmp(reason, SOURCE_CONNECT ": ", strlen(SOURCE_CONNECT ": ")) == 0)
+            reason += strlen(SOURCE_CONNECT ": ");
+        if (used < sizeof why)
+            used += (size_t) snprintf(
+                why + used, sizeof why - used, "%sserver %zu: %s", i > 0 ? "; " : "", i % count + 1,
+                reason);
+    }
+    return error_set(err, ERROR_TRANSIENT, SOURCE_CONNECT ": %s", why);
+}
+
 /*
  * A connection with conninfo's settings, then ours where it has none; a replication connection, or
  * (peer given) one for SQL to the very server that the replication connection peer has reached,
@@ -157,16 +306,18 @@ source_error(Source *source, const PGresult *res, const char *what, Error *err)
 static int
 source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out, Error *err)
 {
-    char *why = NULL;
-    AUTO(conninfo_freep) PQconninfoOption *options = PQconninfoParse(conninfo, &why);
+    char *reason = NULL;
+    AUTO(conninfo_freep) PQconninfoOption *options = PQconninfoParse(conninfo, &reason);
     ConnectParams params = {0};
+    SourceHosts hosts = {.try_ms = SOURCE_TRY_MS};
     bool replication = peer == NULL;
     bool has_dbname = false;
+    size_t count;
 
     if (options == NULL)
     {
         /* the reason may quote the string, and with it a password */
-        PQfreemem(why);
+        PQfreemem(reason);
         return error_set(err, ERROR_USAGE, "[cluster] conninfo is not a connection string");
     }
     for (size_t i = 0; i < ARRAY_COUNT(source_defaults); i++)
@@ -181,10 +332,16 @@ source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out
                 continue;
             has_dbname = true;
         }
+        source_hosts_note(&hosts, o);
         params_add(&params, o->keyword, o->val); /* the last of two wins */
     }
     if (replication)
+    {
         params_add(&params, "replication", "true");
+        count = source_hosts_count(&hosts);
+        if (count > 0)
+            return source_open_any(&params, &hosts, count, dl, out, err);
+    }
     else
     {
         const char *address = PQhostaddr(peer);
@@ -196,27 +353,7 @@ source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out
         params_add(&params, "port", PQport(peer));
         params_add(&params, "target_session_attrs", "any"); /* it may be promoted just now */
     }
-
-    AUTO(conn_finishp) PGconn *conn = PQconnectStartParams(params.keys, params.values, 0);
-    Source view = {.conn = conn};
-
-    if (conn == NULL)
-        return error_nomem(err);
-    if (PQstatus(conn) == CONNECTION_BAD)
-        return source_error(&view, NULL, "could not connect to the server", err);
-    for (PostgresPollingStatusType state = PGRES_POLLING_WRITING; state != PGRES_POLLING_OK;
-         state = PQconnectPoll(conn))
-    {
-        if (state == PGRES_POLLING_FAILED)
-            return source_error(&view, NULL, "could not connect to the server", err);
-        if (deadline_check(dl, "connecting to the server", err) < 0)
-            return -1;
-        source_wait_fd(
-            PQsocket(conn), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, -1,
-            MIN(deadline_left_ms(dl), 100));
-    }
-    *out = steal(conn);
-    return 0;
+    return source_open_params(&params, dl, out, err);
 }
 
 /* ---- commands ---- */
