@@ -24,18 +24,19 @@ helper_find(const char *name, char *path, size_t cap, Error *err)
     ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
     char *slash;
 
-    if (given != NULL && helper_try(given, "", name, path, cap))
-        return 0;
     self[MAX(len, 0)] = '\0';
     slash = strrchr(self, '/');
     if (slash != NULL)
-    {
         *slash = '\0';
-        if (helper_try(self, "", name, path, cap) ||
-            helper_try(self, "/../libexec/walstream", name, path, cap))
+    if (given != NULL && given[0] != '\0')
+    {
+        if (helper_try(given, "", name, path, cap))
             return 0;
     }
-    if (helper_try(WALSTREAM_LIBEXECDIR, "", name, path, cap))
+    else if (
+        (slash != NULL && (helper_try(self, "", name, path, cap) ||
+                           helper_try(self, "/../libexec/walstream", name, path, cap))) ||
+        helper_try(WALSTREAM_LIBEXECDIR, "", name, path, cap))
         return 0;
     (void) error_set(err, ERROR_NOT_FOUND, "could not find the program \"%s\"", name);
     return error_hint(

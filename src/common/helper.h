@@ -10,7 +10,8 @@
 #include "common/error.h"
 
 /*
- * The path of helper name: in $WALSTREAM_LIBEXEC, beside the running program, in
+ * The path of helper name: in $WALSTREAM_LIBEXEC if that is set, else beside the running program,
+ * in
  * ../libexec/walstream as seen from it, or where `make install` puts it. NOT_FOUND, with a hint,
  * otherwise.
  */

@@ -36,7 +36,6 @@ chunk_pool_new(size_t chunk_bytes, size_t limit, ChunkPool **out, Error *err)
     assert(chunk_bytes > 0 && limit > 0);
 
     ChunkPool *pool = calloc(1, sizeof *pool);
-    pthread_condattr_t attr;
 
     if (pool == NULL)
         return error_nomem(err);
@@ -50,10 +49,7 @@ chunk_pool_new(size_t chunk_bytes, size_t limit, ChunkPool **out, Error *err)
     }
     /* none of these can fail with the arguments given on the systems we run on */
     (void) pthread_mutex_init(&pool->lock, NULL);
-    (void) pthread_condattr_init(&attr);
-    (void) pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(&pool->returned, &attr);
-    (void) pthread_condattr_destroy(&attr);
+    (void) clock_cond_init(&pool->returned);
     *out = pool;
     return 0;
 }

@@ -6,7 +6,10 @@
 #include "walfetch/fetch.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/fs.h"
@@ -91,6 +94,42 @@ fetch_object_into(
     return object_get(repo->store, key, repo->identities, max, sink, dl, NULL, err);
 }
 
+/*
+ * A .partial of a segment of several parts. The first one tells whether it is there; a part that is
+ * missing behind it is no absence.
+ */
+static int
+fetch_partial_parts_into(
+    Repository *repo, const WalFileName *parsed, int fd, const Deadline *dl, Error *err)
+{
+    const RepositoryDescription *d = &repo->description;
+    char key[LAYOUT_KEY_MAX];
+    size_t len = strlen(layout_wal_file_key(parsed, key));
+
+    for (uint64_t at = 0; at < d->segment_bytes; at += d->part_bytes)
+    {
+        AUTO(stage_freep) Stage *sink = NULL;
+        ObjectLabel label;
+
+        (void) snprintf(
+            key + len, sizeof key - len, "/%08" PRIX64 "-%08" PRIX64, at, at + d->part_bytes);
+        if (stage_fd_sink_new(fd, "WAL file", &sink, err) < 0)
+            return -1;
+        if (object_get(repo->store, key, repo->identities, d->part_bytes, sink, dl, &label, err) <
+            0)
+        {
+            if (at > 0 && err->kind == ERROR_NOT_FOUND)
+                err->kind = ERROR_IO;
+            return -1;
+        }
+        if (label.plain_bytes != d->part_bytes)
+            return error_set(
+                err, ERROR_CORRUPT, "object \"%s\" holds %" PRIu64 " bytes instead of %u", key,
+                label.plain_bytes, d->part_bytes);
+    }
+    return 0;
+}
+
 static int
 fetch_once(
     Repository *repo, const char *name, const WalFileName *parsed, SegmentGrowth *growth, int fd,
@@ -116,6 +155,9 @@ fetch_once(
     }
     if (parsed->kind == WAL_FILE_HISTORY)
         return fetch_history_into(repo, parsed->tli, fd, dl, err);
+    if (parsed->kind == WAL_FILE_PARTIAL &&
+        repo->description.part_bytes < repo->description.segment_bytes)
+        return fetch_partial_parts_into(repo, parsed, fd, dl, err);
     return fetch_object_into(repo, parsed, fd, dl, err);
 }
 

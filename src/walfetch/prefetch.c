@@ -806,8 +806,6 @@ prefetch_on_signal(int signo)
 static void
 prefetch_init(Prefetcher *p, const Config *cfg)
 {
-    pthread_condattr_t attr;
-
     *p = (Prefetcher){
         .cfg = cfg,
         .spool_fd = -1,
@@ -821,10 +819,7 @@ prefetch_init(Prefetcher *p, const Config *cfg)
     };
     (void) pthread_mutex_init(&p->lock, NULL);
     (void) pthread_mutex_init(&p->growth_lock, NULL);
-    (void) pthread_condattr_init(&attr);
-    (void) pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(&p->changed, &attr);
-    (void) pthread_condattr_destroy(&attr);
+    (void) clock_cond_init(&p->changed);
 }
 
 /* The session is ours: directory, lock, log, server. *owned false: another prefetcher has it. */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -278,12 +279,15 @@ session_ask(
 {
     AUTO(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    /* a prefetcher that hangs must not be waited for when its queue of connections is full */
+    struct timeval patience = {.tv_sec = SESSION_WAIT_MS / 1000};
     char line[SESSION_REPLY_MAX];
     Deadline dl;
     int len;
 
     if (fd < 0)
         return error_sys(err, "could not create a socket");
+    (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     /* a spool may have a longer path than a socket's name can be */
     (void) snprintf(
         address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" SESSION_SOCKET_NAME, dir_fd);

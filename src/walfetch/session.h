@@ -18,10 +18,14 @@
  *   <spool>/<32 hex>/log             messages of the prefetcher
  *
  * On the socket: the client says "fetch NAME TIMEOUT_MS\n", hears "wait\n" at once, and later one
- * of ready FILE\n      rename it from the session directory absent TEXT\n     certain unsure TEXT\n
- * could not tell direct TEXT\n     cannot help (its disk is full): do it without me TEXT is a
- * message and, behind a tab, a hint. The end of the connection without one of these: the prefetcher
- * died, do it yourself.
+ * of
+ * - "ready FILE\n": rename it from the session directory
+ * - "absent TEXT\n": certain
+ * - "unsure TEXT\n": could not tell
+ * - "direct TEXT\n": cannot help (its disk is full): do it without me
+ *
+ * TEXT is a message and, behind a tab, a hint. The end of the connection without one of these: the
+ * prefetcher died, do it yourself.
  *
  * Linked into the static fast path: libc and common only.
  */

@@ -19,51 +19,13 @@
 #include <unistd.h>
 
 #include "common/fs.h"
+#include "common/helper.h"
 #include "common/log.h"
 #include "walfetch/options.h"
 #include "walfetch/session.h"
 
 #define DIRECT_PROGRAM "walfetch-direct"
 #define DIRECT_LEAST_MS 5000 /* what is left for it when the prefetcher has used the time up */
-
-static bool
-walfetch_try_direct(char *path, size_t cap, const char *dir, const char *rest)
-{
-    return (size_t) snprintf(path, cap, "%s%s", dir, rest) < cap && access(path, X_OK) == 0;
-}
-
-/* In $WALSTREAM_LIBEXEC, beside this program, or where `make install` puts it. */
-static int
-walfetch_find_direct(char *path, size_t cap, Error *err)
-{
-    const char *given = getenv("WALSTREAM_LIBEXEC");
-    char self[SESSION_PATH_MAX];
-    ssize_t len;
-    char *slash;
-
-    if (given != NULL && given[0] != '\0')
-    {
-        if ((size_t) snprintf(path, cap, "%s/" DIRECT_PROGRAM, given) >= cap)
-            return error_set(err, ERROR_IO, "WALSTREAM_LIBEXEC is too long");
-        return 0;
-    }
-    len = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (len < 0)
-        return error_sys(err, "could not find out where walfetch is");
-    self[len] = '\0';
-    slash = strrchr(self, '/');
-    if (slash == NULL)
-        return error_set(err, ERROR_IO, "could not find out where walfetch is");
-    *slash = '\0';
-    if (walfetch_try_direct(path, cap, self, "/" DIRECT_PROGRAM) ||
-        walfetch_try_direct(path, cap, self, "/../libexec/walstream/" DIRECT_PROGRAM) ||
-        walfetch_try_direct(path, cap, WALSTREAM_LIBEXECDIR, "/" DIRECT_PROGRAM))
-        return 0;
-    (void) error_set(err, ERROR_IO, "could not find " DIRECT_PROGRAM);
-    return error_hint(
-        err, "It belongs beside walfetch or in ../libexec/walstream; WALSTREAM_LIBEXEC names "
-             "another directory.");
-}
 
 /* Runs walfetch-direct with our arguments. Its exit code, or UNSURE if it came to a bad end. */
 static int
@@ -76,7 +38,7 @@ walfetch_run_direct(int argc, char **argv, int64_t spent_ms, FetchCaller caller)
     int status;
     pid_t pid;
 
-    if (walfetch_find_direct(path, sizeof path, &err) < 0)
+    if (helper_find(DIRECT_PROGRAM, path, sizeof path, &err) < 0)
     {
         log_error(LOG_ERROR, &err);
         return fetch_exit_unsure(caller);
@@ -120,11 +82,20 @@ walfetch_run_direct(int argc, char **argv, int64_t spent_ms, FetchCaller caller)
         log_error(LOG_ERROR, &err);
         return fetch_exit_unsure(caller);
     }
-    if (WIFEXITED(status))
-        return WEXITSTATUS(status);
-    log_write(
-        LOG_ERROR, "could not restore: " DIRECT_PROGRAM " was ended by signal %d",
-        WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    if (WIFSIGNALED(status))
+        log_write(
+            LOG_ERROR, "could not restore: " DIRECT_PROGRAM " was ended by signal %d",
+            WTERMSIG(status));
+    else
+    {
+        int code = WEXITSTATUS(status);
+
+        if (code == FETCH_EXIT_DONE || code == FETCH_EXIT_ABSENT ||
+            code == fetch_exit_unsure(caller) || code == fetch_exit_usage(caller))
+            return code;
+        /* the dynamic loader's 127, say, which would take a standby down */
+        log_write(LOG_ERROR, "could not restore: " DIRECT_PROGRAM " ended with exit code %d", code);
+    }
     return fetch_exit_unsure(caller);
 }
 

@@ -198,6 +198,17 @@ fetch('no helper to be found', 200, '0000000100000000000000FE',
         '--restore.prefetch=0', { env => { WALSTREAM_LIBEXEC => $killer } });
 }
 
+for my $code (2, 42, 127)
+{
+    my $odd = WalTest::dir("odd_$code");
+    open my $fh, '>', "$odd/walfetch-direct" or die;
+    print $fh "#!/bin/sh\nexit $code\n";
+    close $fh;
+    chmod 0755, "$odd/walfetch-direct";
+    fetch("the helper ends with exit code $code", 200, '0000000100000000000000FE',
+        '--restore.prefetch=0', { env => { WALSTREAM_LIBEXEC => $odd } });
+}
+
 # ---- damage, and a repository that is not there ----
 
 # one that lies behind the position, where nothing is prefetched
