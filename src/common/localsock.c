@@ -97,6 +97,7 @@ localsock_listen(const char *path, int *fd, Error *err)
     AUTO(fd_close) int probe = -1;
     Deadline soon = deadline_after_ms(1000, NULL);
     struct sockaddr_un addr;
+    struct stat st;
     mode_t mask;
     int rc;
 
@@ -110,6 +111,8 @@ localsock_listen(const char *path, int *fd, Error *err)
     sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (sock < 0)
         return error_sys(err, "could not make a socket");
+    if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+        return error_set(err, ERROR_EXISTS, "\"%s\" is there already and is no socket", path);
     if (unlink(path) < 0 && errno != ENOENT)
         return error_sys(err, "could not remove the old socket \"%s\"", path);
     mask = umask(0177);

@@ -4,11 +4,13 @@
  * What walpush and `walstream --status` say to a running walstream over its socket: one message,
  * one line of text, each.
  *
- *   PUSH 1 <file name> <timeout ms> <cluster> <url>      with the open file and the data directory
- *     WAIT              at once, and every second while it works: a walstream that was stopped or
- * hangs is told apart from a slow store OK <how>          durable: "stream", "ahead", "uploaded",
- * "there" ERROR <kind> TAB <message> TAB <hint> OTHER             serves another cluster or
- * repository: do it without me STATUS 1 the status as JSON
+ * - "PUSH 1 <file name> <timeout ms> <cluster> <url>", with the open file and the data directory:
+ *   - "WAIT": at once, and every second while it works, so that a walstream that was stopped or
+ *     hangs is told apart from a slow store
+ *   - "OK <how>": durable; how: "stream", "ahead", "uploaded"
+ *   - "ERROR <kind> TAB <message> TAB <hint>"
+ *   - "OTHER": serves another cluster or repository; "STOPPING": ends; do it without me
+ * - "STATUS 1": the status as JSON
  */
 #ifndef WALSTREAM_PROTOCOL_H
 #define WALSTREAM_PROTOCOL_H

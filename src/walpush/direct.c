@@ -54,7 +54,7 @@ push_run(PushOptions *options, int argc, char **argv, Error *err)
     ArchiveResult result;
     Deadline dl;
 
-    if (push_read_options(argc, argv, options, err) < 0)
+    if (push_read_options(&push_direct_spec, argc, argv, options, err) < 0)
         return -1;
     if (options->answered)
         return 0;

@@ -14,14 +14,19 @@ typedef struct PushOptions
 {
     CliResult cli;
     Config *cfg;
-    const char *path; /* %p */
-    const char *name; /* %f, or the last component of path; borrowed */
-    int64_t timeout_ms;
-    bool answered; /* --help or --version was printed: nothing to do */
+    const char *path;   /* %p */
+    const char *name;   /* %f, or the last component of path; borrowed */
+    int64_t timeout_ms; /* that are left of --timeout */
+    bool answered;      /* --help or --version was printed: nothing to do */
 } PushOptions;
 
+/* The command lines of walpush and of walpush-direct, which takes an option more. */
+extern const CliSpec push_spec;
+extern const CliSpec push_direct_spec;
+
 /* Reads command line and configuration. USAGE. */
-MUST_CHECK int push_read_options(int argc, char **argv, PushOptions *out, Error *err);
+MUST_CHECK int
+push_read_options(const CliSpec *spec, int argc, char **argv, PushOptions *out, Error *err);
 void push_options_reset(PushOptions *options);
 
 #endif

@@ -103,25 +103,41 @@ push_ask_walstream(const PushOptions *options, int file, const Deadline *dl, Err
     return push_wait_answer(sock, dl, err);
 }
 
-/* Becomes walpush-direct with the same arguments; comes back only when that cannot be run. */
+/*
+ * Becomes walpush-direct with the same arguments and the time that is left; comes back only when
+ * that cannot be run.
+ */
 static int
-push_become_direct(char **argv, Error *err)
+push_become_direct(int argc, char **argv, int64_t spent_ms, Error *err)
 {
     char path[4096];
+    char spent[64];
+    char **args;
 
     if (helper_find("walpush-direct", path, sizeof path, err) < 0)
         return -1;
-    (void) execv(path, argv);
-    return error_sys(err, "could not run \"%s\"", path);
+    args = calloc((size_t) argc + 2, sizeof *args);
+    if (args == NULL)
+        return error_nomem(err);
+    (void) snprintf(spent, sizeof spent, "--spent-ms=%lld", (long long) spent_ms);
+    args[0] = argv[0];
+    args[1] = spent;
+    for (int i = 1; i < argc; i++)
+        args[i + 1] = argv[i];
+    (void) execv(path, args);
+    (void) error_sys(err, "could not run \"%s\"", path);
+    free(args);
+    return -1;
 }
 
 static int
 push_run(PushOptions *options, int argc, char **argv, bool *alone, Error *err)
 {
     AUTO(fd_close) int file = -1;
+    int64_t begin_ms = clock_monotonic_ms();
     Deadline dl;
 
-    if (push_read_options(argc, argv, options, err) < 0)
+    if (push_read_options(&push_spec, argc, argv, options, err) < 0)
         return -1;
     if (options->answered)
         return 0;
@@ -140,7 +156,7 @@ push_run(PushOptions *options, int argc, char **argv, bool *alone, Error *err)
             break;
     }
     *alone = true;
-    return push_become_direct(argv, err);
+    return push_become_direct(argc, argv, clock_monotonic_ms() - begin_ms, err);
 }
 
 int

@@ -323,8 +323,9 @@ push_run(PushRequest *req, const char **how, Error *err)
 
     if (push_say_wait(req, err) < 0)
         return -1;
-    /* being uploaded ahead right now: wait for that */
-    while (uploader_has_file(s->options.uploader, req->name))
+    /* being uploaded ahead right now: wait for that, unless the stream has brought it meanwhile */
+    while (uploader_has_file(s->options.uploader, req->name) &&
+           !(streamed_find(s->options.streamed, req->name, &seg) && seg.received && !seg.dropped))
     {
         if (push_say_wait(req, err) < 0)
             return -1;
@@ -375,6 +376,8 @@ service_push(ServiceWorker *worker, int sock, const char *name, int64_t timeout_
         (void) snprintf(answer, sizeof answer, "OTHER");
     else if (push_run(&req, &how, &err) == 0)
         (void) snprintf(answer, sizeof answer, "OK %s", how);
+    else if (err.kind == ERROR_CANCELED && atomic_load(&s->stop))
+        (void) snprintf(answer, sizeof answer, "STOPPING");
     else
     {
         counter_add(&s->options.counters->archive_failures, 1);

@@ -100,6 +100,16 @@ test_left_over(void)
     ok(localsock_connect(missing, &dl, &fd, &err) < 0 && err.kind == ERROR_USAGE,
        "a path that is too long: %s", err.msg);
     ok(localsock_listen("/nonexistent/socket", &fd, &err) < 0, "no folder: %s", err.msg);
+
+    /* somebody's file, named by mistake */
+    (void) snprintf(missing, sizeof missing, "%s.file", path);
+    fd = open(missing, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        abort();
+    (void) close(fd);
+    ok(localsock_listen(missing, &fd, &err) < 0 && access(missing, F_OK) == 0,
+       "a file is not removed for a socket: %s", err.msg);
+    (void) unlink(missing);
 }
 
 int
