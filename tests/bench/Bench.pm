@@ -207,15 +207,22 @@ data => a data directory as far as archive_command looks at it }.
 
 =cut
 
+# Text of words, and jsonb: what applications store, as far as compression is concerned.
+my @words = qw(the of and to in is that for it as was with be by on not he his but at are this have from or had an they
+  which one you were all her she there would their we him been has when who will no more if out so what up said about
+  than its into them can only other time new some could these two may first then do any like my now over such our man
+  me even most made after also well where before must through back years between order customer delivery address
+  invoice payment warehouse product returned shipped cancelled quantity discount account balance transfer request);
+
 my $documents_sql = <<'END';
-\set n random(1, 100000)
+\set n random(1, 20000)
 INSERT INTO documents (title, body, data)
-SELECT md5((:n + g)::text),
-       string_agg(md5((:n * g + w)::text), ' '),
-       jsonb_build_object('id', :n, 'tags', jsonb_build_array('a' || g, 'b' || :n % 100),
-                          'address', jsonb_build_object('street', md5(g::text), 'zip', :n),
-                          'text', repeat('lorem ipsum dolor sit amet ', 1 + g % 20))
-FROM generate_series(1, 8) g, generate_series(1, 30) w GROUP BY g;
+SELECT string_agg(word(w), ' ') FILTER (WHERE w <= 6),
+       string_agg(word(w), ' '),
+       jsonb_build_object('customer', :n, 'status', word(g), 'tags', jsonb_build_array(word(g + 1), word(g + 2)),
+                          'address', jsonb_build_object('street', word(g) || ' street ' || :n, 'zip', 10000 + :n),
+                          'note', string_agg(word(-w), ' ') FILTER (WHERE w % 3 = 0))
+FROM generate_series(1, 4) g, generate_series(1, 120) w GROUP BY g;
 UPDATE documents SET data = data || '{"seen": true}' WHERE id = :n;
 END
 
@@ -248,13 +255,18 @@ sub recording
         my ($first) = WalTest::slurp("$dir/base/backup_label") =~ /\(file ([0-9A-F]{24})\)/;
         my $script = write_file("$ENV{TESTDIR}/documents.sql", $documents_sql);
         $server->safe_psql('postgres',
-            'CREATE TABLE documents (id bigserial PRIMARY KEY, title text, body text, data jsonb);'
+            'CREATE FUNCTION word(int) RETURNS text VOLATILE LANGUAGE sql AS '
+              . "\$\$ SELECT (ARRAY['" . join("','", @words) . "'])[1 + floor(power(random(), 2) * "
+              . @words . ")::int] \$\$;"
+              . 'CREATE TABLE documents (id bigserial PRIMARY KEY, title text, body text, data jsonb);'
               . 'CREATE INDEX ON documents USING gin (data); CREATE INDEX ON documents (title)');
         WalTest::pgbench_init($server, 10);
         my $begin = time;
         do
         {
-            WalTest::pgbench($server, '-c', 4, '-j', 2, '-T', 4, '-b', 'tpcb-like@8', '-f', "$script\@2");
+            # so there are full-page images throughout
+            $server->safe_psql('postgres', 'CHECKPOINT');
+            WalTest::pgbench($server, '-c', 4, '-j', 2, '-T', 6, '-b', 'tpcb-like@9', '-f', "$script\@1");
             die "the workload writes too little WAL\n" if time - $begin > 400;
         } until segments_between($first, segment_now($server)) > $want;
         $server->safe_psql('postgres', 'SELECT pg_switch_wal()');
@@ -625,7 +637,7 @@ sub report
 
 sub loads
 {
-    return (split ' ', WalTest::slurp('/proc/loadavg'))[1] + 0;
+    return (split ' ', WalTest::slurp('/proc/loadavg'))[0] + 0;
 }
 
 # spawn_timer ends when its input does

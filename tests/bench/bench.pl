@@ -51,20 +51,37 @@ sub write_segments
     return @names[ 0 .. $count - 1 ];
 }
 
+# A walstream that has caught up. A new slot begins at the last checkpoint, so that is made recent.
+sub start_stream
+{
+    my ($name, $node, $repository) = @_;
+
+    $node->safe_psql('postgres', 'CHECKPOINT');
+    my $stream = WalTest::walstream($repository->{config}, name => $name);
+    WalTest::wait_until(
+        sub {
+            my $status = (WalTest::status($repository->{config}) // return 0)->{stream};
+            return $status->{state} eq 'streaming'
+              && defined $status->{durable_lsn}
+              && $status->{lag_bytes} < 1 << 20;
+        },
+        120,
+        'walstream has caught up');
+    return $stream;
+}
+
 # ---- rows ----
 
 sub push_streamed
 {
     my $node = Bench::server();
     my $repository = Bench::repository('streamed', undef, node => $node, stream => { 'flush-interval' => '1s' });
-    my $stream = WalTest::walstream($repository->{config}, name => 'push-streamed');
+    my $stream = start_stream('push-streamed', $node, $repository);
     my $count = Bench::rounds(30, 4);
     my $copies = WalTest::dir('copies');
     my $walpush = WalTest::tool('walpush');
 
-    # the stream begins in the middle of a segment, which is not counted
-    WalTest::wait_until(
-        sub { (WalTest::status($repository->{config}) // {})->{stream}{state} eq 'streaming' }, 30, 'streaming');
+    # the segment in whose middle the stream began is not counted
     my @segments = write_segments($node, $count + 1);
     shift @segments;
     WalTest::wait_durable($repository->{config},
@@ -193,10 +210,7 @@ sub drain
         Bench::rounds(4, 2),
         sub {
             my $repository = Bench::repository('drain', undef, s3 => 1, node => $companion);
-            my $stream = WalTest::walstream($repository->{config}, name => 'drain');
-            WalTest::wait_until(
-                sub { (WalTest::status($repository->{config}) // {})->{stream}{state} eq 'streaming' },
-                30, 'streaming');
+            my $stream = start_stream('drain', $companion, $repository);
             $repository->{data} = $recording->{data};
             my $seconds = archive_all($recording->{data}, sub { $repository->push($_[0]) }, @segments);
             my $counters = WalTest::status($repository->{config})->{counters};
@@ -230,7 +244,7 @@ sub commit_durable
     my $node = Bench::server();
     my $repository =
       Bench::repository($name, undef, s3 => 1, node => $node, stream => { 'flush-interval' => $interval });
-    my $stream = WalTest::walstream($repository->{config}, name => $name);
+    my $stream = start_stream($name, $node, $repository);
     my $seconds = Bench::rounds(20, 8);
     my $load = Bench::load($node, '-c', 4, '-j', 2, '-T', $seconds + 30);
 
@@ -260,6 +274,10 @@ sub commit_durable
             wal_mb_per_s => $status->{counters}{received_bytes} / 1e6 / ($seconds + 2),
             pieces => $status->{counters}{pieces_stored},
             segments => $status->{counters}{parts_stored},
+            segments_dropped => $status->{counters}{parts_dropped},
+            upload_failures => $status->{counters}{upload_failures},
+            stalls => $status->{counters}{stream_stalls},
+            load_average => Bench::loads(),
         });
     return;
 }
@@ -311,7 +329,7 @@ sub synchronous
         sub {
             my $repository =
               Bench::repository('sync', undef, s3 => 1, node => $node, stream => { synchronous => 'on' });
-            my $stream = WalTest::walstream($repository->{config}, name => 'sync');
+            my $stream = start_stream('sync', $node, $repository);
             synchronous_standby($node, 'walstream');
             my $tps = tps($node, $seconds);
             synchronous_standby($node, '');
@@ -327,6 +345,7 @@ sub synchronous
             my $dir = WalTest::dir('received-' . ++$round);
             my @base = ($receivewal, '-D', $dir, '-d', $node->connstr('postgres'), '-S', 'received');
             Bench::command(@base, '--create-slot');
+            $node->safe_psql('postgres', 'CHECKPOINT');
             my $daemon = WalTest::daemon('pg_receivewal', [ @base, '--synchronous' ]);
             synchronous_standby($node, 'pg_receivewal');
             my $tps = tps($node, $seconds);
@@ -446,7 +465,7 @@ sub memory
     my $node = Bench::server();
     my $recording = Bench::recording();
     my $repository = Bench::repository('memory', undef, s3 => 1, node => $node);
-    my $stream = WalTest::walstream($repository->{config}, name => 'memory');
+    my $stream = start_stream('memory', $node, $repository);
     my $load = Bench::load($node, '-c', 4, '-j', 2, '-T', 120);
     my ($gateway) = WalTest::slurp("$ENV{TESTDIR}/rgw/gateway.pid") =~ /(\d+)/;
     my $down = Bench::rounds(20, 5);
@@ -468,7 +487,7 @@ sub memory
     kill 'CONT', $gateway;
     die $error unless $ok;
     $load->stop(signal => 'INT');
-    # fills the memory by parts that are whole as well
+    # whole parts as well
     write_segments($node, 6);
     WalTest::wait_durable($repository->{config},
         $node->safe_psql('postgres', 'SELECT pg_switch_wal()'), 180);
