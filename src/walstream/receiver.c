@@ -52,6 +52,8 @@ struct Receiver
     _Atomic int64_t alive_ms;
     const Config *config_seen;
 
+    int64_t stop_by_ms; /* monotonic, once we were told to stop; 0 not noticed yet */
+
     /* of the running connection; receiving thread only */
     Source source;
     TimelineId tli;
@@ -298,6 +300,17 @@ receiver_reply_asked(Receiver *r, Error *err)
     return assembly_cut(r->assembly, err);
 }
 
+/* When the last pieces must be stored (monotonic); INT64_MAX: nobody has told us to stop. */
+static int64_t
+receiver_stop_by_ms(Receiver *r)
+{
+    if (!atomic_load(&r->stop))
+        return INT64_MAX;
+    if (r->stop_by_ms == 0)
+        r->stop_by_ms = clock_monotonic_ms() + STOP_DRAIN_MS;
+    return r->stop_by_ms;
+}
+
 /* ---- one connection ---- */
 
 typedef enum SessionEnd
@@ -385,12 +398,14 @@ receiver_take_message(Receiver *r, const char *data, size_t len, bool *stalled, 
     return 0;
 }
 
+/*
+ * As many uploads at once as there are workers; the bytes in between gather. More pieces would only
+ * wait for a worker, and a store that is slower than flush-interval would never catch up with them.
+ */
 static bool
 receiver_cut_wanted(const Receiver *r)
 {
-    /* synchronous: as many uploads at once as there are workers, the bytes in between gather */
-    return !r->config_seen->stream.synchronous ||
-           ledger_position(r->options.ledger).open < r->options.workers;
+    return ledger_position(r->options.ledger).open < r->options.workers;
 }
 
 static bool
@@ -423,7 +438,7 @@ receiver_housekeeping(Receiver *r, int64_t *stop_ms, bool *done, Error *err)
         }
         /* not "nothing is open": a server under load sends more all the time */
         *done = ledger_position(r->options.ledger).durable >= r->stop_lsn ||
-                (atomic_load(&r->stop) && now - *stop_ms > STOP_DRAIN_MS);
+                now >= receiver_stop_by_ms(r);
     }
     if (receiver_send_status_if_due(r, err) < 0)
         return -1;
@@ -470,9 +485,11 @@ receiver_stream(Receiver *r, SessionEnd *end, Error *err)
         return -1;
     for (;;)
     {
+        /* what comes after we were told to stop is not taken: uploads of it would have no end */
+        bool stopping = stop_ms != 0 && atomic_load(&r->stop);
         char *data = NULL;
         bool stalled = false;
-        int n = PQgetCopyData(r->source.conn, &data, 1);
+        int n = stopping ? 0 : PQgetCopyData(r->source.conn, &data, 1);
         int rc = 0;
 
         if (n > 0)
@@ -500,9 +517,16 @@ receiver_stream(Receiver *r, SessionEnd *end, Error *err)
         }
         if (n > 0)
             continue;
-        source_wait(&r->source, r->wake_fd, receiver_wait_ms(r, stop_ms));
+        if (stopping)
+        {
+            struct pollfd p = {.fd = r->wake_fd, .events = POLLIN};
+
+            (void) poll(&p, 1, (int) receiver_wait_ms(r, stop_ms));
+        }
+        else
+            source_wait(&r->source, r->wake_fd, receiver_wait_ms(r, stop_ms));
         receiver_clear_wake(r);
-        if (PQconsumeInput(r->source.conn) == 0)
+        if (!stopping && PQconsumeInput(r->source.conn) == 0)
             return source_error(&r->source, NULL, "could not receive WAL", err);
         if (PQflush(r->source.conn) < 0)
             return source_error(&r->source, NULL, "could not send the status", err);
@@ -661,7 +685,7 @@ receiver_session(Receiver *r, SessionEnd *end, Error *err)
 static bool
 receiver_drain(Receiver *r)
 {
-    Deadline dl = deadline_after_ms(atomic_load(&r->stop) ? STOP_DRAIN_MS : -1, NULL);
+    Deadline dl = deadline_after_ms(-1, NULL);
     Error err;
 
     receiver_set_state(r, RECEIVER_DRAINING);
@@ -670,8 +694,10 @@ receiver_drain(Receiver *r)
     receiver_publish(r);
     while (ledger_position(r->options.ledger).open > 0)
     {
-        Deadline slice = deadline_sooner(&dl, 200);
+        Deadline slice;
 
+        dl.at_ms = receiver_stop_by_ms(r);
+        slice = deadline_sooner(&dl, 200);
         /*
          * After a failure the ledger cannot become empty; the repository tells where to go on. The
          * ledger knows of it also when the failure ended the stream and was taken note of there.
@@ -680,8 +706,6 @@ receiver_drain(Receiver *r)
             ledger_position(r->options.ledger).failed)
             break;
         (void) receiver_config(r);
-        if (atomic_load(&r->stop) && dl.at_ms == INT64_MAX)
-            dl = deadline_after_ms(STOP_DRAIN_MS, NULL);
         if (deadline_left_ms(&dl) == 0)
         {
             log_write(LOG_WARNING, "stopping with WAL received but not stored; the slot keeps it");

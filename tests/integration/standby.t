@@ -46,7 +46,7 @@ sub primary
             stream => { 'flush-interval' => '500ms', %{ $opt{stream} // {} } }));
 
     WalTest::run_ok("$name: init", WalTest::tool('walctl'), '--config', $self{config}, 'init');
-    $self{stream} = WalTest::walstream($self{config}, name => "$name-walstream");
+    $self{stream} = WalTest::walstream($self{config}, name => "$name-walstream", args => $opt{args});
     WalTest::wait_streaming($self{config});
     WalTest::Load::create($node);
     $node->safe_psql('postgres', 'CREATE TABLE marks (n int)');
@@ -205,6 +205,8 @@ sub stop_server
     my $p = primary(
         $name, $version,
         endpoint => $proxy->{endpoint},
+        # the first walstream: many small pieces
+        args => ['--stream.flush-interval=10ms'],
         stream => { 'flush-interval' => '60s', synchronous => $opt{synchronous} ? 'on' : 'off' });
     my $node = $p->{node};
 
@@ -220,8 +222,21 @@ sub stop_server
             30,
             'walstream is a synchronous standby');
     }
-    my $load = WalTest::Load->start($node, 2);
+    my $load = WalTest::Load->start($node, 8);
     $load->wait_rows(100);
+
+    # walstream itself, while WAL keeps coming: what it has is stored, what follows is the next one's. The store is
+    # far away, so that some upload is always under way.
+    $proxy->add(PUT => '/live/|/wal/', 'delay 200', times => 0);
+    sleep 1;
+    my $begin = time;
+    is($p->{stream}->stop, 0, "$name: walstream stops under load");
+    note(sprintf '%s: walstream stopped in %.1f s', $name, time - $begin);
+    cmp_ok(time - $begin, '<', 4, "$name: within seconds");
+    $proxy->clear;
+    $p->{stream} = WalTest::walstream($p->{config}, name => "$name-walstream-2");
+    WalTest::wait_streaming($p->{config});
+    $load->wait_rows(100 + @{ $load->acknowledged });
 
     # clients are busy until the very end
     my $seconds = timed_stop($node);
@@ -259,7 +274,7 @@ sub stop_server
     WalTest::wait_streaming($p->{config});
     WalTest::wait_durable($p->{config}, $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()'), 90);
     pass("$name: walstream goes on when both are back");
-    my $begin = time;
+    $begin = time;
     is($p->{stream}->stop, 0, "$name: walstream stops");
     cmp_ok(time - $begin, '<', 5, "$name: within seconds");
     $node->stop('immediate');
