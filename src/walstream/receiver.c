@@ -35,6 +35,9 @@
 #define STALL_MS 2000              /* without memory before the stream is closed */
 #define STOP_DRAIN_MS 10000        /* for the last pieces when we are told to stop */
 #define SHUTDOWN_PATIENCE_MS 10000 /* how long a stopping server waits for an upload */
+#define CATCH_UP_SILENCE_MS                                                                        \
+    200 /* the server is not sending, although it has more: do not wait for it */
+#define CATCH_UP_WAIT_MS 5000 /* the longest that catching up may hold a piece back */
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 5000
 #define BACKOFF_CONFLICT_MS 30000
@@ -399,13 +402,29 @@ receiver_take_message(Receiver *r, const char *data, size_t len, bool *stalled, 
 }
 
 /*
+ * The server has more than the rest of this part ready, and is sending it: the part will be whole
+ * in a moment, and is cheaper to store than pieces of it.
+ */
+static bool
+receiver_catching_up(const Receiver *r)
+{
+    int64_t since_us;
+
+    return r->server_end >
+               assembly_position(r->assembly) + r->options.repo->description.part_bytes &&
+           clock_monotonic_ms() - r->heard_ms < CATCH_UP_SILENCE_MS &&
+           assembly_waiting_bytes(r->assembly, &since_us) > 0 &&
+           clock_monotonic_us() - since_us < CATCH_UP_WAIT_MS * (int64_t) 1000;
+}
+
+/*
  * As many uploads at once as there are workers; the bytes in between gather. More pieces would only
  * wait for a worker, and a store that is slower than flush-interval would never catch up with them.
  */
 static bool
 receiver_cut_wanted(const Receiver *r)
 {
-    return ledger_position(r->options.ledger).open < r->options.workers;
+    return ledger_position(r->options.ledger).open < r->options.workers && !receiver_catching_up(r);
 }
 
 static bool
