@@ -72,7 +72,7 @@ static void
 test_restart(void)
 {
     Ledger ledger;
-    LedgerEntry *old, *fresh;
+    LedgerEntry *old = NULL, *fresh = NULL;
     Error err = {0};
     Deadline soon = deadline_after_ms(30, NULL);
     Deadline never = deadline_after_ms(-1, NULL);
