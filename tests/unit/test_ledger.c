@@ -49,7 +49,7 @@ test_orders(void)
         for (int i = 0; i < EXTENTS; i++)
             good = good &&
                    ledger_append(
-                       &ledger, (Lsn) (110 + 10 * i), clock_monotonic_us(), &entries[i], &err) == 0;
+                       &ledger, 110 + 10 * (Lsn) i, clock_monotonic_us(), &entries[i], &err) == 0;
         advances = 0;
         for (int i = 0; i < EXTENTS; i++)
         {
