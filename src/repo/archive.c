@@ -19,6 +19,7 @@
 #include "common/fs.h"
 #include "pg/page.h"
 #include "pg/timeline.h"
+#include "repo/archive_padded.h"
 #include "repo/segment_read.h"
 
 #define ARCHIVE_READ_BYTES (1024 * 1024)
@@ -38,14 +39,15 @@ static int
 archive_not_complete(const ArchiveSource *src, const WalCheck *check, bool padded, Error *err)
 {
     (void) error_set(
-        err, ERROR_CORRUPT, "\"%s\" is not a complete WAL segment: %s %" PRIu64, src->name,
-        padded ? "it was put together from pieces by walfetch, WAL ends at offset"
-               : "WAL ends at offset",
+        err, ERROR_CORRUPT, "\"%s\" is not a complete WAL segment: %s%" PRIu64, src->name,
+        padded
+            ? "walfetch put it together from pieces, and the repository does not have all WAL in "
+              "it, which ends at offset "
+            : "WAL ends at offset ",
         check->data_end);
     return error_hint(
-        err,
-        "The complete segment must come from the server that wrote it; do not archive restored "
-        "files.");
+        err, "The complete segment must come from the server that wrote it; do not archive "
+             "restored files.");
 }
 
 /*
@@ -81,21 +83,42 @@ archive_read_range(
 static int
 archive_finish_check(ArchiveSource *src, WalCheck *check, Error *err)
 {
-    uint8_t last[SEGMENT_PAD_MARK_BYTES];
     bool complete;
-    size_t got;
 
     if (wal_check_finish(check, &complete, err) < 0)
         return -1;
+    return complete ? 0 : archive_not_complete(src, check, false, err);
+}
+
+static int
+archive_is_padded(ArchiveSource *src, bool *padded, Error *err)
+{
+    uint8_t last[SEGMENT_PAD_MARK_BYTES];
+    size_t got;
+
     if (fs_pread_full(
             src->fd, last, sizeof last,
             (off_t) (src->repo->description.segment_bytes - sizeof last), &got, src->name, err) < 0)
         return -1;
-    if (got == sizeof last && segment_is_padded(last))
-        return archive_not_complete(src, check, true, err);
-    if (!complete)
-        return archive_not_complete(src, check, false, err);
+    *padded = got == sizeof last && segment_is_padded(last);
     return 0;
+}
+
+/* Stored as it is it must never be; but it came from the repository, and may be all there. */
+static int
+archive_padded(ArchiveSource *src, const WalExpect *expect, Error *err)
+{
+    WalCheck check;
+    bool complete, stored;
+
+    wal_check_init(&check, expect);
+    if (archive_read_range(src, 0, expect->segment_bytes, &check, NULL, err) < 0 ||
+        wal_check_finish(&check, &complete, err) < 0 ||
+        archive_padded_is_stored(
+            src->repo, src->fd, src->name, expect->tli, expect->segno, check.data_end, src->dl,
+            &stored, err) < 0)
+        return -1;
+    return stored ? 0 : archive_not_complete(src, &check, true, err);
 }
 
 /*
@@ -168,13 +191,16 @@ archive_segment(ArchiveSource *src, const WalFileName *parsed, ArchiveResult *re
         .pg_major = 0, /* pg_upgrade gives a new system identifier: nothing to add here */
         .tli = parsed->tli};
     WalCheck check;
+    bool padded;
 
     if (!wal_file_segment_no(parsed, d->segment_bytes, &expect.segno))
         return error_set(
             err, ERROR_CONFLICT, "\"%s\" is no name of a WAL segment of %u bytes", src->name,
             d->segment_bytes);
-    if (archive_check_size(src, err) < 0)
+    if (archive_check_size(src, err) < 0 || archive_is_padded(src, &padded, err) < 0)
         return -1;
+    if (padded)
+        return archive_padded(src, &expect, err);
     part.segno = expect.segno;
 
     if (d->part_bytes == d->segment_bytes)
