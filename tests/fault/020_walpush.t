@@ -372,7 +372,7 @@ for my $case (
     [ 'another segment', FailNth::slurp("$host/pg_wal/$next"), qr/address/ ],
     [ 'with a page of another address', patched(5 * 8192 + 8, pack('Q<', 0x123000)), qr/address|complete/ ],
     [ 'unfinished', substr($bytes, 0, 300_000) . "\0" x ($mb - 300_000), qr/not a complete WAL segment/ ],
-    [ 'put together from pieces', $padded, qr/put together from pieces/ ])
+    [ 'put together from pieces', $padded, qr/put it together from pieces/ ])
 {
     my ($label, $content, $message) = @$case;
     my $name = $segment;
