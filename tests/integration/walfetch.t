@@ -256,7 +256,7 @@ for my $try (1 .. 20)
 {
     last if prefetchers($config) == 1;
     unlink "$out/$middle";
-    WalTest::run($walfetch, '--config', $config, $middle, "$out/$middle", { cwd => $cwd });
+    WalTest::run([ $walfetch, '--config', $config, $middle, "$out/$middle" ], cwd => $cwd);
     select undef, undef, undef, 0.5;
 }
 is(scalar prefetchers($config), 1, 'a new one runs');
