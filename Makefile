@@ -31,7 +31,7 @@ endif
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wconversion -Wcast-qual -Wformat=2 -Wstrict-prototypes \
         -Wmissing-prototypes -Wvla -Wundef
-PKGS := libpq libcurl openssl liblz4 libzstd jansson expat
+PKGS := libpq libcurl openssl liblz4 libzstd libarchive jansson expat
 OUR_CPPFLAGS := -D_GNU_SOURCE -DWALSTREAM_VERSION='"$(VERSION)"' \
                 -DWALSTREAM_LIBEXECDIR='"$(LIBEXECDIR)"' -Isrc -Iinclude \
                 $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
@@ -42,9 +42,9 @@ LIBS := $(shell pkg-config --libs $(filter-out libcurl,$(PKGS)) 2>/dev/null) -li
 # what the static fast paths may use: src/common and these
 FAST_LIBS := -linih
 
-# everything but the programs' main files, so that unit tests can link it
-LIB_DIRS := common stream pg crypto store repo walstream
-LIB_SRC := $(filter-out src/walstream/main.c,$(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
+# everything but the main files of the larger programs, so that unit tests can link it
+LIB_DIRS := common stream pg crypto store repo walstream walbackup walrestore
+LIB_SRC := $(filter-out src/walstream/main.c src/walbackup/main.c src/walrestore/main.c,$(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
 LIB_OBJ := $(LIB_SRC:src/%.c=$(BUILD)/obj/%.o)
 LIB := $(BUILD)/libwalstream.a
 FAST_OBJ := $(filter $(BUILD)/obj/common/%,$(LIB_OBJ))

@@ -162,6 +162,8 @@ man_type_name(ConfigType type)
             return "size";
         case CONFIG_DURATION:
             return "time";
+        case CONFIG_KEEP:
+            return "time or number";
     }
     return "";
 }

@@ -31,6 +31,12 @@
         section, key, CONFIG_TEXT, default_text, 0, 0, offsetof(Config, field), false, help, NULL  \
     }
 
+#define KEEP(key, counts, help)                                                                    \
+    {                                                                                              \
+        "retention", #key, CONFIG_KEEP, "", 0, counts, offsetof(Config, retention.key), false,     \
+            help, NULL                                                                             \
+    }
+
 const ConfigOption config_options[] = {
     TEXT(
         "cluster", "name", cluster.name, NULL,
@@ -92,6 +98,36 @@ const ConfigOption config_options[] = {
     TEXT(
         "stream", "http", stream.http, "",
         "Address of the metrics endpoint; reserved, without effect in this version."),
+    {"backup", "jobs", CONFIG_INTEGER, "2", 1, 64, offsetof(Config, backup.jobs), false,
+     "Number of workers of a base backup or a restore, and of connections to the store.", NULL},
+    {"backup", "rate-limit", CONFIG_BYTES, "0", 0, TIB, offsetof(Config, backup.rate_limit_bytes),
+     false, "Bytes that a base backup reads from the server in a second at most; 0: no bound.",
+     NULL},
+    {"backup", "checkpoint", CONFIG_TEXT, "spread", 0, 0, offsetof(Config, backup.checkpoint),
+     false, "Whether a base backup begins with a checkpoint at once, or one spread over time.",
+     "spread fast"},
+    {"backup", "source", CONFIG_TEXT, "auto", 0, 0, offsetof(Config, backup.source), false,
+     "Whether a base backup reads the files of [cluster] data (local) or gets them by the "
+     "replication protocol (stream); auto: local if data is set.",
+     "auto local stream"},
+    {"backup", "checksum", CONFIG_TEXT, "crc32c", 0, 0, offsetof(Config, backup.checksum), false,
+     "Checksum of each file in a base backup.", "crc32c sha256"},
+    {"backup", "wal-timeout", CONFIG_DURATION, "1h", SECOND, 7 * 24 * HOUR,
+     offsetof(Config, backup.wal_timeout_ms), false,
+     "How long a base backup waits for the repository to have the WAL that it needs.", NULL},
+    KEEP(
+        full, 1,
+        "Full backups to keep: a time (30d: the younger ones) or a number (7); empty: all."),
+    KEEP(
+        incremental, 1,
+        "Incremental backups to keep: a time or a number; empty: those whose full backup is kept."),
+    KEEP(weekly, 1, "For how long (26w), or how many, first full backups of a week to keep."),
+    KEEP(monthly, 1, "For how long (365d), or how many, first full backups of a month to keep."),
+    KEEP(yearly, 1, "For how long (10y), or how many, first full backups of a year to keep."),
+    KEEP(
+        pitr, 0,
+        "The time (30d) to any moment of which the cluster can be restored: what is needed for "
+        "that is kept; empty: from the oldest backup that \"full\" or \"incremental\" keep."),
     TEXT(
         "restore", "spool", restore.spool, "/var/spool/walstream",
         "Directory for prefetched WAL, best on the file system of the data directory."),
@@ -239,6 +275,23 @@ config_add_recipient(Config *cfg, const char *text, int line, Error *err)
     return 0;
 }
 
+/* A bare number counts; one with a unit is an age. Neither may be 0: that would keep nothing. */
+static int
+config_set_keep(const ConfigOption *opt, const char *text, ConfigKeep *keep, Error *err)
+{
+    bool counted = opt->max != 0 && parse_u64(text, &keep->count) && keep->count > 0;
+
+    if (text[0] == '\0' || counted)
+        return 0;
+    keep->count = 0;
+    if (text[strspn(text, "0123456789")] != '\0' && parse_duration_ms(text, &keep->ms) &&
+        keep->ms > 0)
+        return 0;
+    return error_set(
+        err, ERROR_USAGE, "\"%.100s\" is not what \"%s\" needs: a time as 30d, 26w or 1y%s", text,
+        opt->key, opt->max != 0 ? ", or a number of backups above 0" : "");
+}
+
 /* Checks text against the option's type, range and choices and puts it into its field. */
 static int
 config_set(Config *cfg, const ConfigOption *opt, const char *text, int line, Error *err)
@@ -296,12 +349,16 @@ config_set(Config *cfg, const ConfigOption *opt, const char *text, int line, Err
             if (!parse_duration_ms(text, &ms))
                 return error_set(
                     err, ERROR_USAGE,
-                    "\"%.100s\" is not a time, as \"%s\" needs: a whole number and ms, s, min, h "
-                    "or d",
+                    "\"%.100s\" is not a time, as \"%s\" needs: a whole number and ms, s, min, h, "
+                    "d, w or y",
                     text, opt->key);
             if (config_check_range(opt, text, (uint64_t) ms, err) < 0)
                 return -1;
             *(int64_t *) field = ms;
+            break;
+        case CONFIG_KEEP:
+            if (config_set_keep(opt, text, field, err) < 0)
+                return -1;
             break;
     }
     st->values[index] = config_keep_text(st, text);

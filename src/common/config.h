@@ -20,6 +20,13 @@
 
 #define CONFIG_MAX_RECIPIENTS 16
 
+/* What a rule of [retention] keeps; both 0: the rule is not there. */
+typedef struct ConfigKeep
+{
+    int64_t ms;     /* what is younger; 0: not by age */
+    uint64_t count; /* that many; 0: not by number */
+} ConfigKeep;
+
 typedef struct Config
 {
     struct
@@ -59,6 +66,20 @@ typedef struct Config
         const char *socket;    /* /run/walstream/walstream.sock */
         const char *http;      /* reserved for the metrics endpoint */
     } stream;
+    struct
+    {
+        uint64_t jobs;             /* 2; 1..64: workers, and as many connections */
+        uint64_t rate_limit_bytes; /* a second, as read from the server; 0: no bound */
+        const char *checkpoint;    /* spread, fast */
+        const char *source;        /* auto, local, stream */
+        const char *checksum;      /* crc32c, sha256 */
+        int64_t wal_timeout_ms;    /* 1h */
+    } backup;
+    struct
+    {
+        ConfigKeep full, incremental, weekly, monthly, yearly;
+        ConfigKeep pitr; /* by age only */
+    } retention;
     struct
     {
         const char *spool;       /* /var/spool/walstream */
@@ -103,7 +124,8 @@ typedef enum ConfigType
     CONFIG_BOOL,
     CONFIG_INTEGER,
     CONFIG_BYTES,
-    CONFIG_DURATION
+    CONFIG_DURATION,
+    CONFIG_KEEP /* "30d" or "7"; empty: none. max 0: an age only */
 } ConfigType;
 
 typedef struct ConfigOption

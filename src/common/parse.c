@@ -145,6 +145,8 @@ parse_bytes(const char *text, uint64_t *out)
     return false;
 }
 
+#define DAY_MS INT64_C(86400000)
+
 bool
 parse_duration_ms(const char *text, int64_t *out)
 {
@@ -153,8 +155,8 @@ parse_duration_ms(const char *text, int64_t *out)
         const char *name;
         int64_t ms;
     } units[] = {
-        {"", 1000},         {"ms", 1},          {"s", 1000},
-        {"min", 60 * 1000}, {"h", 3600 * 1000}, {"d", 24 * 3600 * 1000},
+        {"", 1000},         {"ms", 1},     {"s", 1000},       {"min", 60 * 1000},
+        {"h", 3600 * 1000}, {"d", DAY_MS}, {"w", 7 * DAY_MS}, {"y", 365 * DAY_MS},
     };
     const char *unit;
     uint64_t number;

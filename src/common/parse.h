@@ -24,7 +24,7 @@ char *format_hex(const void *data, size_t len, char *out);
 /* "64MiB", "1GB" (as PostgreSQL: 1024-based), "512kB", "4096"; also B, KiB, MB, GiB, TB, TiB. */
 MUST_CHECK bool parse_bytes(const char *text, uint64_t *out);
 
-/* "100ms", "1s", "5min", "2h", "30d"; a bare number means seconds. */
+/* "100ms", "1s", "5min", "2h", "30d", "26w", "1y" (365 days); a bare number means seconds. */
 MUST_CHECK bool parse_duration_ms(const char *text, int64_t *out);
 
 /* on off true false yes no 1 0, any case. */

@@ -18,7 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cache.sh"
 
 build_packages='gcc make pkg-config libc6-dev libpq-dev libcurl4-openssl-dev libssl-dev liblz4-dev
-libzstd-dev libjansson-dev libexpat1-dev libinih-dev libxxhash-dev'
+libzstd-dev libarchive-dev libjansson-dev libexpat1-dev libinih-dev libxxhash-dev'
 # postgresql-server-dev-15 holds PostgreSQL::Test::Cluster; ceph is the S3 store of the tests
 test_packages='postgresql-15 postgresql-client-15 postgresql-server-dev-15 perl libipc-run-perl
 ceph-mon ceph-osd radosgw ceph-common age lz4 zstd faketime openssl curl util-linux procps time'

@@ -581,6 +581,48 @@ test_which_file(void)
     config_free(NULL);
 }
 
+static void
+test_keep(void)
+{
+    static const struct
+    {
+        const char *label, *key, *text;
+        int rc;
+        ConfigKeep want;
+    } cases[] = {
+        {"days", "full", "30d", 0, {.ms = INT64_C(30) * 86400000}},
+        {"weeks", "weekly", "26w", 0, {.ms = INT64_C(26) * 7 * 86400000}},
+        {"years of 365 days", "monthly", "1y", 0, {.ms = INT64_C(365) * 86400000}},
+        {"a number counts", "full", "7", 0, {.count = 7}},
+        {"empty is no rule", "incremental", "", 0, {0}},
+        {"nothing would be kept", "full", "0", -1, {0}},
+        {"nothing would be kept either", "full", "0d", -1, {0}},
+        {"pitr is a time", "pitr", "7", -1, {0}},
+        {"no unit that we know", "yearly", "2months", -1, {0}},
+        {"a sign", "full", "-1", -1, {0}},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        AUTO(config_freep) Config *cfg = NULL;
+        char text[200];
+        Error err = {0};
+        int len = snprintf(
+            text, sizeof text, "%s\n[retention]\n%s = %s\n", BASE, cases[i].key, cases[i].text);
+        int rc = load(text, (size_t) len, NULL, &cfg, &err);
+        const ConfigOption *opt = config_options;
+
+        while (strcmp(opt->section, "retention") != 0 || strcmp(opt->key, cases[i].key) != 0)
+            opt++;
+
+        const ConfigKeep *got = rc < 0 ? NULL : (const void *) ((const char *) cfg + opt->offset);
+
+        ok(rc == cases[i].rc && (rc == 0 || err.kind == ERROR_USAGE) &&
+               (got == NULL || (got->ms == cases[i].want.ms && got->count == cases[i].want.count)),
+           "retention: %s %s", cases[i].label, err.msg);
+    }
+}
+
 /* The file that people begin with; tests run in the top of the tree. */
 static void
 test_example(void)
@@ -642,6 +684,7 @@ main(void)
     test_overrides();
     test_is_override();
     test_which_file();
+    test_keep();
     test_example();
     test_format_number();
     return done_testing();
