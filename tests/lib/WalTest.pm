@@ -402,16 +402,8 @@ sub restore_node
     copy_tree($opt{backup}, $node->data_dir, qr/^postmaster\.(?:pid|opts)$/);
     make_path($node->data_dir . '/pg_wal');
     chmod 0700, $node->data_dir;
-    set_conf(
-        $node,
-        port => $node->port,
-        unix_socket_directories => $node->host,
-        restore_command => $command,
-        archive_mode => 'off',
-        hot_standby => 'on',
-        wal_retrieve_retry_interval => '500ms',
-        recovery_target_timeline => 'latest',
-        %{ $opt{conf} // {} });
+    adopt($node,
+        { restore_command => $command, recovery_target_timeline => 'latest', %{ $opt{conf} // {} } });
     $node->append_conf($mode eq 'standby' ? 'standby.signal' : 'recovery.signal', '');
     return $node if defined $opt{start} && !$opt{start};
 
@@ -424,6 +416,82 @@ sub restore_node
             $wait, "recovery of $name ends");
     }
     return $node;
+}
+
+=item backup($config, $kind, @arguments)
+
+Runs `walbackup full|incremental` and returns what it says (its JSON as a hash); dies when it fails.
+
+=cut
+
+sub backup
+{
+    my ($config, $kind, @arguments) = @_;
+    my $result = run(
+        [ tool('walbackup'), '--config', $config, $kind, '--checkpoint=fast', '--output=json', @arguments ],
+        timeout => 500);
+
+    die "walbackup $kind failed: $result->{stderr}" if $result->{exit} != 0;
+    return decode_json($result->{stdout});
+}
+
+=item restore($name, %options)
+
+A new server that walrestore made, started. Its answer is in $node->{walrestore}.
+
+    version   => of the cluster, default 15
+    config    => walstream.conf
+    args      => [ arguments of walrestore, beside --to ]
+    conf      => { setting => value }, appended to postgresql.conf
+    start     => 0 leaves it stopped
+    wait      => seconds to wait for the end of recovery (default 180; 0: do not wait, as for --standby)
+    fail_ok   => 1: returns undef when it does not start
+
+Its own archiving is off, so that a test's repository stays as the primary left it.
+
+=cut
+
+sub restore
+{
+    my ($name, %opt) = @_;
+    my $node = new_cluster($name, $opt{version} // 15);
+    my $wait = $opt{wait} // 180;
+
+    mkdir $node->backup_dir;
+    mkdir $node->archive_dir;
+    $node->{walrestore} = run(
+        [
+            tool('walrestore'), '--config', $opt{config}, '--to', $node->data_dir,
+            @{ $opt{args} // [] }
+        ],
+        timeout => 500);
+    die "walrestore failed: $node->{walrestore}{stderr}" if $node->{walrestore}{exit} != 0;
+    adopt($node, $opt{conf} // {});
+    return $node if defined $opt{start} && !$opt{start};
+
+    $node->start(fail_ok => $opt{fail_ok} // 0) or return;
+    wait_until(
+        sub { ($node->psql('postgres', 'SELECT pg_is_in_recovery()'))[1] eq 'f' },
+        $wait, "recovery of $name ends")
+      if $wait > 0;
+    return $node;
+}
+
+# A restored data directory has the settings of the server that it came from.
+sub adopt
+{
+    my ($node, $conf) = @_;
+
+    set_conf(
+        $node,
+        port => $node->port,
+        unix_socket_directories => $node->host,
+        listen_addresses => '',
+        archive_mode => 'off',
+        hot_standby => 'on',
+        wal_retrieve_retry_interval => '500ms',
+        %$conf);
+    return;
 }
 
 =item rows($node, $table, $order), same_rows($got, $want, $label)
