@@ -46,7 +46,8 @@ DEFINE_AUTO(WalScan, wal_scan_free);
  */
 MUST_CHECK int wal_scan_write(WalScan *scan, const void *data, size_t len, Error *err);
 
-/* End of the last whole record seen; LSN_INVALID if there was none. */
+/* Start and end of the last whole record seen; LSN_INVALID if there was none. */
+Lsn wal_scan_last(const WalScan *scan);
 Lsn wal_scan_end(const WalScan *scan);
 bool wal_scan_ended(const WalScan *scan); /* WAL ended inside what was pushed */
 

@@ -23,7 +23,7 @@ typedef struct RecoveryWindow
     Lsn end_lsn;
     int64_t start_us; /* stopped_us of the first backup */
     int64_t end_us;   /* when the last WAL of it was stored; 0 unknown */
-    bool current;     /* it reaches the end of the newest timeline */
+    bool current;     /* it reaches the end of the newest timeline (but for uploads under way) */
     bool dead;        /* part of it is on a branch that the newest timeline does not come from */
 } RecoveryWindow;
 
@@ -70,7 +70,16 @@ typedef struct RecoveryPlan
     Lsn wal_end;             /* end of the WAL without a hole along history, from wal_start */
     int64_t wal_end_us;      /* when the last of it was stored */
     bool hole; /* there is more WAL of the line behind wal_end, which cannot be reached */
+    /*
+     * of a hole: all that is behind it was stored within minutes of what is in front of it, and no
+     * gap was noted. Several uploads run at a time; this is what a listing among them sees, and
+     * what is left when a host is lost. None of it was acknowledged.
+     */
+    bool in_flight;
+    Lsn hole_end; /* of a hole: where WAL goes on */
 } RecoveryPlan;
+
+#define RECOVERY_IN_FLIGHT_US (INT64_C(600) * 1000000)
 
 void recovery_plan_reset(RecoveryPlan *plan); /* fit for AUTO */
 
