@@ -358,8 +358,7 @@ source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out
 
 /* ---- commands ---- */
 
-/* The next result of a command under way; *res NULL when there is none left. */
-static int
+int
 source_next_result(Source *source, const char *what, const Deadline *dl, PGresult **res, Error *err)
 {
     for (;;)
@@ -376,11 +375,7 @@ source_next_result(Source *source, const char *what, const Deadline *dl, PGresul
     return 0;
 }
 
-/*
- * After an error: takes what the server still sends for the command, so that the next one can be
- * sent. A connection that is broken shows there.
- */
-static void
+void
 source_discard(Source *source, const Deadline *dl)
 {
     Deadline soon = deadline_sooner(dl, 5000);
@@ -399,8 +394,7 @@ source_discard(Source *source, const Deadline *dl)
     }
 }
 
-/* One command, one result with rows (or without), the rest drained. */
-static int
+int
 source_exec(
     Source *source, const char *sql, const char *param, const char *what, const Deadline *dl,
     PGresult **out, Error *err)
@@ -473,6 +467,18 @@ source_connect(const char *conninfo, const Deadline *dl, Source *out, Error *err
         return -1;
     *out = source;
     source.conn = NULL;
+    return 0;
+}
+
+int
+source_connect_sql(const char *conninfo, Source *peer, const Deadline *dl, Source *out, Error *err)
+{
+    AUTO(source_close) Source sql = {0};
+
+    if (source_open(conninfo, peer->conn, dl, &sql.conn, err) < 0)
+        return -1;
+    out->info = peer->info;
+    out->conn = steal(sql.conn);
     return 0;
 }
 

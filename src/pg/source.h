@@ -34,6 +34,31 @@ char *source_describe(const char *conninfo, char *buf, size_t len);
 MUST_CHECK int source_connect(const char *conninfo, const Deadline *dl, Source *out, Error *err);
 void source_close(Source *source); /* fit for AUTO; a closed one is fine */
 
+/*
+ * For SQL, to the very server that the replication connection peer has reached, also where conninfo
+ * has several hosts; database "postgres" unless conninfo names one. info is peer's.
+ */
+MUST_CHECK int
+source_connect_sql(const char *conninfo, Source *peer, const Deadline *dl, Source *out, Error *err);
+
+/* ---- commands ---- */
+/* The next result of a command under way; *res NULL when there is none left. */
+MUST_CHECK int source_next_result(
+    Source *source, const char *what, const Deadline *dl, PGresult **res, Error *err);
+/*
+ * One command with one parameter (NULL: none), one result with rows (or without), the rest drained.
+ * what     names it in messages
+ * out      NULL: the result is not wanted; else the caller's (PQclear)
+ */
+MUST_CHECK int source_exec(
+    Source *source, const char *sql, const char *param, const char *what, const Deadline *dl,
+    PGresult **out, Error *err);
+/*
+ * After an error: takes what the server still sends for the command, so that the next one can be
+ * sent. A connection that is broken shows there.
+ */
+void source_discard(Source *source, const Deadline *dl);
+
 /* TIMELINE_HISTORY; *text is the caller's. NOT_FOUND when the server has no such file. */
 MUST_CHECK int source_read_history(
     Source *source, TimelineId tli, const Deadline *dl, char **text, size_t *len, Error *err);
