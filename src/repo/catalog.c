@@ -9,25 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/fs.h"
 #include "common/parse.h"
-
-/* Room for one more element in a doubling array; false when memory is out. */
-static bool
-catalog_grow(void **items, size_t count, size_t *cap, size_t item_bytes)
-{
-    size_t want = *cap == 0 ? 64 : *cap * 2;
-    void *grown;
-
-    if (count < *cap)
-        return true;
-    grown = reallocarray(*items, want, item_bytes);
-    if (grown == NULL)
-        return false;
-    *items = grown;
-    *cap = want;
-    return true;
-}
 
 void
 catalog_ranges_reset(CatalogRanges *ranges)
@@ -72,10 +56,10 @@ catalog_note_timeline(void *ctx, const StoreEntry *entry, Error *err)
         if (out->ids[i] == tli)
             return 0;
 
-    void *ids = out->ids;
+    TimelineId *ids = array_grow(out->ids, out->count, &out->cap, sizeof *ids, err);
 
-    if (!catalog_grow(&ids, out->count, &out->cap, sizeof *out->ids))
-        return error_nomem(err);
+    if (ids == NULL)
+        return -1;
     out->ids = ids;
     out->ids[out->count++] = (TimelineId) tli;
     return 0;
@@ -131,7 +115,7 @@ static int
 catalog_add_range(CatalogRanges *ranges, const CatalogRange *add, Error *err)
 {
     CatalogRange *last = ranges->count > 0 ? &ranges->items[ranges->count - 1] : NULL;
-    void *items = ranges->items;
+    CatalogRange *items;
 
     if (last != NULL && add->start >= last->start && add->start <= last->end)
     {
@@ -141,8 +125,9 @@ catalog_add_range(CatalogRanges *ranges, const CatalogRange *add, Error *err)
         last->stored_bytes += add->stored_bytes;
         return 0;
     }
-    if (!catalog_grow(&items, ranges->count, &ranges->cap, sizeof *ranges->items))
-        return error_nomem(err);
+    items = array_grow(ranges->items, ranges->count, &ranges->cap, sizeof *items, err);
+    if (items == NULL)
+        return -1;
     ranges->items = items;
     ranges->items[ranges->count++] = *add;
     return 0;
@@ -269,13 +254,14 @@ catalog_note_piece(void *ctx, const StoreEntry *entry, Error *err)
 {
     PieceListing *listing = ctx;
     CatalogPieces *out = listing->out;
-    void *items = out->items;
     LayoutEntry parsed;
+    WalExtent *items;
 
     if (!layout_parse(entry->key, listing->segment_bytes, &parsed) || parsed.kind != LAYOUT_PIECE)
         return 0;
-    if (!catalog_grow(&items, out->count, &out->cap, sizeof *out->items))
-        return error_nomem(err);
+    items = array_grow(out->items, out->count, &out->cap, sizeof *items, err);
+    if (items == NULL)
+        return -1;
     out->items = items;
     out->items[out->count++] = parsed.extent; /* names sort by start, then end */
     return 0;

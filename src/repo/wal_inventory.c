@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/fs.h"
 #include "repo/catalog.h"
 
@@ -22,23 +23,6 @@ const char *
 wal_history_state_name(WalHistoryState state)
 {
     return wal_history_state_names[state];
-}
-
-/* Room for one more element in a doubling array. */
-static int
-wal_inventory_grow(void **items, size_t count, size_t *cap, size_t item_bytes, Error *err)
-{
-    size_t want = *cap == 0 ? 16 : *cap * 2;
-    void *grown;
-
-    if (count < *cap)
-        return 0;
-    grown = reallocarray(*items, want, item_bytes);
-    if (grown == NULL)
-        return error_nomem(err);
-    *items = grown;
-    *cap = want;
-    return 0;
 }
 
 void
@@ -78,7 +62,7 @@ static int
 wal_runs_add(WalRuns *runs, const WalRun *add, Error *err)
 {
     WalRun *last = runs->count > 0 ? &runs->items[runs->count - 1] : NULL;
-    void *items = runs->items;
+    WalRun *items;
 
     if (last != NULL && add->start >= last->start && add->start <= last->end)
     {
@@ -93,7 +77,8 @@ wal_runs_add(WalRuns *runs, const WalRun *add, Error *err)
         last->stored_bytes += add->stored_bytes;
         return 0;
     }
-    if (wal_inventory_grow(&items, runs->count, &runs->cap, sizeof *runs->items, err) < 0)
+    items = array_grow(runs->items, runs->count, &runs->cap, sizeof *items, err);
+    if (items == NULL)
         return -1;
     runs->items = items;
     runs->items[runs->count++] = *add;
@@ -183,7 +168,7 @@ wal_runs_cover(const WalRuns *runs, Lsn start, Lsn end)
 static int
 wal_inventory_timeline(WalInventory *inv, TimelineId tli, WalTimeline **out, Error *err)
 {
-    void *items = inv->timelines;
+    WalTimeline *items;
 
     for (size_t i = inv->timeline_count; i-- > 0;)
     {
@@ -193,8 +178,8 @@ wal_inventory_timeline(WalInventory *inv, TimelineId tli, WalTimeline **out, Err
             return 0;
         }
     }
-    if (wal_inventory_grow(
-            &items, inv->timeline_count, &inv->timeline_cap, sizeof *inv->timelines, err) < 0)
+    items = array_grow(inv->timelines, inv->timeline_count, &inv->timeline_cap, sizeof *items, err);
+    if (items == NULL)
         return -1;
     inv->timelines = items;
     *out = &inv->timelines[inv->timeline_count++];
@@ -206,9 +191,9 @@ static int
 wal_inventory_add_note(
     WalInventory *inv, const LayoutEntry *parsed, const StoreEntry *entry, Error *err)
 {
-    void *items = inv->notes;
+    WalGapNote *items = array_grow(inv->notes, inv->note_count, &inv->note_cap, sizeof *items, err);
 
-    if (wal_inventory_grow(&items, inv->note_count, &inv->note_cap, sizeof *inv->notes, err) < 0)
+    if (items == NULL)
         return -1;
     inv->notes = items;
     inv->notes[inv->note_count++] = (WalGapNote){

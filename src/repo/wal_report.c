@@ -14,28 +14,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int
-wal_report_grow(void **items, size_t count, size_t *cap, size_t item_bytes, Error *err)
-{
-    size_t want = *cap == 0 ? 16 : *cap * 2;
-    void *grown;
-
-    if (count < *cap)
-        return 0;
-    grown = reallocarray(*items, want, item_bytes);
-    if (grown == NULL)
-        return error_nomem(err);
-    *items = grown;
-    *cap = want;
-    return 0;
-}
+#include "common/array.h"
 
 static int
 wal_report_add_gap(WalReport *r, const WalGap *gap, Error *err)
 {
-    void *items = r->gaps;
+    WalGap *items = array_grow(r->gaps, r->gap_count, &r->gap_cap, sizeof *items, err);
 
-    if (wal_report_grow(&items, r->gap_count, &r->gap_cap, sizeof *r->gaps, err) < 0)
+    if (items == NULL)
         return -1;
     r->gaps = items;
     r->gaps[r->gap_count++] = *gap;
@@ -45,9 +31,9 @@ wal_report_add_gap(WalReport *r, const WalGap *gap, Error *err)
 static int
 wal_report_add_branch(WalReport *r, const WalBranch *branch, Error *err)
 {
-    void *items = r->branches;
+    WalBranch *items = array_grow(r->branches, r->branch_count, &r->branch_cap, sizeof *items, err);
 
-    if (wal_report_grow(&items, r->branch_count, &r->branch_cap, sizeof *r->branches, err) < 0)
+    if (items == NULL)
         return -1;
     r->branches = items;
     r->branches[r->branch_count++] = *branch;
