@@ -11,7 +11,7 @@
 #include "common/bytes.h"
 #include "common/parse.h"
 
-#define LABEL_VERSION "1"
+#define LABEL_VERSION_DIGITS 1
 #define LABEL_SIZE_DIGITS 16
 #define LABEL_SHA256_DIGITS (2 * (size_t) SHA256_BYTES)
 #define LABEL_FRAME_MAGIC 0x184D2A50u
@@ -21,7 +21,7 @@
 static_assert(
     LABEL_FRAME_HEADER_BYTES == 8 + sizeof LABEL_FRAME_WORD - 1, "magic, length and word");
 static_assert(
-    sizeof LABEL_VERSION + LAYOUT_KEY_MAX + LABEL_SIZE_DIGITS + 1 + LABEL_SHA256_DIGITS + 1 +
+    LABEL_VERSION_DIGITS + 1 + LAYOUT_KEY_MAX + LABEL_SIZE_DIGITS + 1 + LABEL_SHA256_DIGITS + 1 +
             OBJECT_KEY_IDS_MAX <
         OBJECT_LABEL_MAX,
     "the longest label fits its buffers");
@@ -64,8 +64,8 @@ label_key_ids_valid(const char *ids)
 size_t
 label_text_len(const ObjectLabel *label)
 {
-    size_t len =
-        sizeof LABEL_VERSION + strlen(label->key) + 1 + LABEL_SIZE_DIGITS + 1 + LABEL_SHA256_DIGITS;
+    size_t len = LABEL_VERSION_DIGITS + 1 + strlen(label->key) + 1 + LABEL_SIZE_DIGITS + 1 +
+                 LABEL_SHA256_DIGITS;
 
     return label->encrypted ? len + 1 + strlen(label->key_ids) : len;
 }
@@ -75,8 +75,9 @@ label_format(const ObjectLabel *label, char *buf)
 {
     char sha256[LABEL_SHA256_DIGITS + 1];
 
+    assert(label->version == OBJECT_VERSION_PLAIN || label->version == OBJECT_VERSION_PAYLOAD);
     (void) snprintf(
-        buf, OBJECT_LABEL_MAX, LABEL_VERSION " %s %016llx %s%s%s", label->key,
+        buf, OBJECT_LABEL_MAX, "%d %s %016llx %s%s%s", label->version, label->key,
         (unsigned long long) label->plain_bytes, format_hex(label->sha256, SHA256_BYTES, sha256),
         label->encrypted ? " " : "", label->encrypted ? label->key_ids : "");
     assert(strlen(buf) == label_text_len(label));
@@ -118,9 +119,9 @@ label_parse(const char *text, size_t len, bool encrypted, ObjectLabel *out, Erro
     const char *sha256 = label_next_field(&rest);
     const char *key_ids = label_next_field(&rest);
 
-    if (strcmp(version, LABEL_VERSION) != 0)
+    if (strcmp(version, "1") != 0 && strcmp(version, "2") != 0)
     {
-        (void) error_set(err, ERROR_CORRUPT, "label is not of version " LABEL_VERSION);
+        (void) error_set(err, ERROR_CORRUPT, "label is of neither version 1 nor 2");
         return error_hint(err, "The object is damaged, or a newer walstream wrote it.");
     }
     if (key == NULL || !label_key_valid(key))
@@ -130,7 +131,10 @@ label_parse(const char *text, size_t len, bool encrypted, ObjectLabel *out, Erro
         !parse_hex_bytes(plain_bytes, size, sizeof size))
         return error_set(err, ERROR_CORRUPT, "label has no valid size");
 
-    ObjectLabel label = {.plain_bytes = get_u64be(size), .encrypted = encrypted};
+    ObjectLabel label = {
+        .version = version[0] == '1' ? OBJECT_VERSION_PLAIN : OBJECT_VERSION_PAYLOAD,
+        .plain_bytes = get_u64be(size),
+        .encrypted = encrypted};
 
     if (sha256 == NULL || strlen(sha256) != LABEL_SHA256_DIGITS ||
         !label_lower_hex(sha256, LABEL_SHA256_DIGITS) ||

@@ -4,6 +4,7 @@
  * The label of an object as text (FORMAT.md, "Label"):
  *
  *   1 <key> <plain size, 16 hex> <SHA-256, 64 hex> [<key ids>]
+ *   2 <key> <payload size, 16 hex> <SHA-256 of the payload, 64 hex> [<key ids>]
  *
  * Its length depends on key and key ids alone, so that room for it can be left before the data is
  * known.
@@ -16,7 +17,7 @@
 /* Length of the text, without a NUL. */
 size_t label_text_len(const ObjectLabel *label);
 
-/* Into buf of OBJECT_LABEL_MAX bytes; key and key ids must be valid. Returns buf. */
+/* Into buf of OBJECT_LABEL_MAX bytes; version, key and key ids must be valid. Returns buf. */
 char *label_format(const ObjectLabel *label, char *buf);
 
 /*

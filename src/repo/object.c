@@ -19,6 +19,7 @@
 #include "common/fs.h"
 #include "common/parse.h"
 #include "common/strbuf.h"
+#include "crypto/primitives.h"
 #include "repo/label.h"
 
 /* ---- writing ---- */
@@ -41,6 +42,21 @@ object_chain_add(int rc, Stage *const *st, Stage **chain)
     return rc;
 }
 
+/* Whom the object is for; checked, as not every set of recipients can be told in a label. */
+static int
+object_label_encrypted(ObjectLabel *label, const AgeRecipients *recipients, Error *err)
+{
+    const char *key_ids = age_recipients_key_ids(recipients);
+
+    if (!label_key_ids_valid(key_ids))
+        return error_set(
+            err, ERROR_USAGE, "objects are encrypted to 1 to %d age recipients, not to \"%s\"",
+            AGE_RECIPIENTS_MAX, key_ids);
+    memcpy(label->key_ids, key_ids, strlen(key_ids) + 1);
+    label->encrypted = true;
+    return 0;
+}
+
 static int
 object_writer_build(
     ObjectWriter *w, const ObjectFormat *format, uint64_t plain_bytes_hint, Error *err)
@@ -50,15 +66,8 @@ object_writer_build(
 
     if (format->recipients != NULL)
     {
-        const char *key_ids = age_recipients_key_ids(format->recipients);
-
-        if (!label_key_ids_valid(key_ids))
-            return error_set(
-                err, ERROR_USAGE, "objects are encrypted to 1 to %d age recipients, not to \"%s\"",
-                AGE_RECIPIENTS_MAX, key_ids);
-        memcpy(w->label.key_ids, key_ids, strlen(key_ids) + 1);
-        w->label.encrypted = true;
-        if (age_encryption_begin(format->recipients, &w->encryption, err) < 0)
+        if (object_label_encrypted(&w->label, format->recipients, err) < 0 ||
+            age_encryption_begin(format->recipients, &w->encryption, err) < 0)
             return -1;
         w->front_bytes = age_encryption_header_bytes(w->encryption, label_text_len(&w->label));
     }
@@ -96,6 +105,7 @@ object_writer_new(
     if (w == NULL)
         return error_nomem(err);
     w->out = out;
+    w->label.version = OBJECT_VERSION_PLAIN;
     memcpy(w->label.key, key, strlen(key) + 1);
     if (object_writer_build(w, format, plain_bytes_hint, err) < 0)
         return error_wrap(err, "could not begin object \"%s\"", key);
@@ -162,6 +172,97 @@ object_writer_free(ObjectWriter *w)
     free(w);
 }
 
+/* ---- writing version 2 ---- */
+
+/* Room for bytes of the sealed object. */
+static int
+object_sealed_reserve(ObjectSealed *s, size_t bytes, Error *err)
+{
+    if (bytes <= s->owned_bytes)
+        return 0;
+    free(s->owned);
+    s->owned_bytes = 0;
+    s->owned = fs_alloc_io(bytes);
+    if (s->owned == NULL)
+        return error_nomem(err);
+    s->owned_bytes = bytes;
+    return 0;
+}
+
+static int
+object_seal_plain(const void *payload, size_t len, ObjectSealed *out, Error *err)
+{
+    if (object_sealed_reserve(out, LABEL_FRAME_MAX, err) < 0)
+        return -1;
+
+    size_t front = label_frame_format(&out->label, out->owned);
+
+    out->iov[0] = (struct iovec){.iov_base = out->owned, .iov_len = front};
+    /* what is put is only read */
+    out->iov[1] = (struct iovec){.iov_base = (void *) (uintptr_t) payload, .iov_len = len};
+    out->bytes = front + len;
+    return 0;
+}
+
+static int
+object_seal_encrypted(
+    const AgeRecipients *recipients, const void *payload, size_t len, ObjectSealed *out, Error *err)
+{
+    AUTO(age_encryption_freep) AgeEncryption *encryption = NULL;
+    AUTO(stage_freep) Stage *chain = NULL;
+    Stage *st = NULL;
+    char text[OBJECT_LABEL_MAX];
+    size_t chunks = len / AGE_CHUNK_BYTES + 1; /* one too many when len is a multiple */
+    size_t bytes;
+    size_t sealed = 0;
+
+    if (object_label_encrypted(&out->label, recipients, err) < 0 ||
+        age_encryption_begin(recipients, &encryption, err) < 0)
+        return -1;
+
+    size_t front = age_encryption_header_bytes(encryption, label_text_len(&out->label));
+
+    if (__builtin_add_overflow(
+            len, front + AGE_NONCE_BYTES + chunks * (size_t) AGE_TAG_BYTES, &bytes))
+        return error_set(err, ERROR_USAGE, "payload of %zu bytes is too long", len);
+    if (object_sealed_reserve(out, bytes, err) < 0 ||
+        age_encryption_header(encryption, label_format(&out->label, text), out->owned, front, err) <
+            0 ||
+        object_chain_add(
+            stage_memory_sink_new(out->owned + front, bytes - front, &sealed, &st, err), &st,
+            &chain) < 0 ||
+        object_chain_add(age_encryptor_new(encryption, chain, &st, err), &st, &chain) < 0 ||
+        stage_write(chain, payload, len, err) < 0 || stage_finish(chain, err) < 0)
+        return -1;
+    out->bytes = front + sealed;
+    out->iov[0] = (struct iovec){.iov_base = out->owned, .iov_len = front + sealed};
+    out->iov[1] = (struct iovec){0};
+    return 0;
+}
+
+int
+object_seal(
+    const AgeRecipients *recipients, const char *key, const void *payload, size_t len,
+    ObjectSealed *out, Error *err)
+{
+    if (!label_key_valid(key))
+        return error_set(err, ERROR_USAGE, "\"%s\" cannot be the key of an object", key);
+    out->label = (ObjectLabel){.version = OBJECT_VERSION_PAYLOAD, .plain_bytes = len};
+    memcpy(out->label.key, key, strlen(key) + 1);
+    if (crypto_sha256((ByteView){payload, len}, out->label.sha256, err) < 0 ||
+        (recipients == NULL ? object_seal_plain(payload, len, out, err)
+                            : object_seal_encrypted(recipients, payload, len, out, err)) < 0)
+        return error_wrap(err, "could not seal object \"%s\"", key);
+    return 0;
+}
+
+void
+object_sealed_reset(ObjectSealed *s)
+{
+    free(s->owned);
+    *s = (ObjectSealed){0};
+}
+
 /* ---- putting ---- */
 
 static int
@@ -200,11 +301,40 @@ object_put_existing(
         return error_wrap(
             err, "could not compare with object \"%s\", which exists already", label->key);
     }
+    if (stored.version != label->version)
+        return error_set(
+            err, ERROR_CONFLICT,
+            "object \"%s\" exists with a label of version %d, to be put was one of version %d",
+            label->key, stored.version, label->version);
     if (stored.plain_bytes != label->plain_bytes ||
         memcmp(stored.sha256, label->sha256, SHA256_BYTES) != 0)
         return object_conflict(label, &stored, err);
     *result = OBJECT_SAME;
     return 0;
+}
+
+static int
+object_put_body(
+    Store *store, const ObjectLabel *label, const StoreBody *body, const Deadline *dl,
+    ObjectPutResult *result, Error *err)
+{
+    if (store_put(store, label->key, body, dl, err) == 0)
+    {
+        *result = OBJECT_CREATED;
+        return 0;
+    }
+    if (err->kind == ERROR_EXISTS)
+        return object_put_existing(store, label, dl, result, err);
+    return -1;
+}
+
+int
+object_put_sealed(
+    Store *store, const ObjectSealed *s, const Deadline *dl, ObjectPutResult *result, Error *err)
+{
+    StoreBody body = {.iov = s->iov, .iov_count = s->iov[1].iov_len > 0 ? 2 : 1, .bytes = s->bytes};
+
+    return object_put_body(store, &s->label, &body, dl, result, err);
 }
 
 int
@@ -226,17 +356,10 @@ object_put(
     }
 
     StoreBody store_body = {.iov = iov, .iov_count = body->chunk_count, .bytes = body->bytes};
-    int rc = store_put(store, label->key, &store_body, dl, err);
+    int rc = object_put_body(store, label, &store_body, dl, result, err);
 
     free(iov);
-    if (rc == 0)
-    {
-        *result = OBJECT_CREATED;
-        return 0;
-    }
-    if (err->kind == ERROR_EXISTS)
-        return object_put_existing(store, label, dl, result, err);
-    return -1;
+    return rc;
 }
 
 #define OBJECT_SMALL_CHUNK_BYTES 16384
@@ -390,7 +513,8 @@ typedef struct ObjectContainer
     Stage stage;
     const char *key;          /* borrowed */
     const AgeIdentities *ids; /* borrowed; may be NULL */
-    uint64_t max_plain_bytes;
+    int version;              /* what its label must be of */
+    uint64_t max_bytes;       /* most that it may be labelled with */
     ObjectKind kind;
     uint8_t front[LABEL_FRAME_MAX];
     size_t front_len;
@@ -404,10 +528,15 @@ object_container_set_label(ObjectContainer *c, Error *err)
 {
     if (object_check_key(&c->label, c->key, err) < 0)
         return -1;
-    if (c->label.plain_bytes > c->max_plain_bytes)
+    if (c->label.version != c->version)
+        return error_set(
+            err, ERROR_CORRUPT, "its label is of version %d, which %s", c->label.version,
+            c->version == OBJECT_VERSION_PLAIN ? "only parts and manifests of backups have"
+                                               : "parts and manifests of backups do not have");
+    if (c->label.plain_bytes > c->max_bytes)
         return error_set(
             err, ERROR_CORRUPT, "it is labelled as %llu bytes, where at most %llu are expected",
-            (unsigned long long) c->label.plain_bytes, (unsigned long long) c->max_plain_bytes);
+            (unsigned long long) c->label.plain_bytes, (unsigned long long) c->max_bytes);
     c->has_label = true;
     return 0;
 }
@@ -530,8 +659,8 @@ static const StageOps object_container_ops = {
 
 static int
 object_container_new(
-    const char *key, const AgeIdentities *ids, uint64_t max_plain_bytes, Stage *next, Stage **out,
-    Error *err)
+    const char *key, const AgeIdentities *ids, int version, uint64_t max_bytes, Stage *next,
+    Stage **out, Error *err)
 {
     ObjectContainer *c = calloc(1, sizeof *c);
 
@@ -540,7 +669,8 @@ object_container_new(
     stage_init(&c->stage, &object_container_ops, next);
     c->key = key;
     c->ids = ids;
-    c->max_plain_bytes = max_plain_bytes;
+    c->version = version;
+    c->max_bytes = max_bytes;
     c->kind = OBJECT_UNKNOWN;
     *out = &c->stage;
     return 0;
@@ -548,15 +678,16 @@ object_container_new(
 
 /* The chain is finished: are these the bytes that the label promises? */
 static int
-object_check_plain(const ObjectContainer *c, const Stage *digest, Error *err)
+object_check_bytes(
+    const ObjectContainer *c, uint64_t bytes, const uint8_t sha256[SHA256_BYTES], Error *err)
 {
     if (!c->has_label)
         return error_set(err, ERROR_CORRUPT, "it has no label");
-    if (digest->bytes_in != c->label.plain_bytes)
+    if (bytes != c->label.plain_bytes)
         return error_set(
             err, ERROR_CORRUPT, "it has %llu bytes, where its label says %llu",
-            (unsigned long long) digest->bytes_in, (unsigned long long) c->label.plain_bytes);
-    if (memcmp(stage_digest_sha256(digest), c->label.sha256, SHA256_BYTES) != 0)
+            (unsigned long long) bytes, (unsigned long long) c->label.plain_bytes);
+    if (memcmp(sha256, c->label.sha256, SHA256_BYTES) != 0)
         return error_set(err, ERROR_CORRUPT, "its bytes do not have the SHA-256 of its label");
     return 0;
 }
@@ -571,6 +702,26 @@ object_sink_failed(Error *err)
     if (err->kind == ERROR_NOT_FOUND || err->kind == ERROR_EXISTS)
         err->kind = ERROR_IO;
     return -1;
+}
+
+/* Sends all of the object through the chain and finishes that. */
+static int
+object_get_chain(Store *store, const char *key, Stage *chain, const Deadline *dl, Error *err)
+{
+    if (store_get(store, key, (ByteRange){0}, chain, dl, err) < 0)
+    {
+        /* the store's own answer goes up as it is; what our chain did not like gets its context */
+        if (chain->state != STAGE_FAILED)
+            return -1;
+        (void) object_sink_failed(err);
+        return error_wrap(err, "could not read object \"%s\"", key);
+    }
+    if (stage_finish(chain, err) < 0)
+    {
+        (void) object_sink_failed(err);
+        return error_wrap(err, "could not read object \"%s\"", key);
+    }
+    return 0;
 }
 
 int
@@ -589,25 +740,15 @@ object_get(
 
     if (object_chain_add(codec_decoder_new(max_plain_bytes, chain, &st, err), &st, &chain) < 0 ||
         object_chain_add(
-            object_container_new(key, ids, max_plain_bytes, chain, &st, err), &st, &chain) < 0)
+            object_container_new(key, ids, OBJECT_VERSION_PLAIN, max_plain_bytes, chain, &st, err),
+            &st, &chain) < 0)
         return -1;
 
     const ObjectContainer *container = (const ObjectContainer *) chain;
 
-    if (store_get(store, key, (ByteRange){0}, chain, dl, err) < 0)
-    {
-        /* the store's own answer goes up as it is; what our chain did not like gets its context */
-        if (chain->state != STAGE_FAILED)
-            return -1;
-        (void) object_sink_failed(err);
-        return error_wrap(err, "could not read object \"%s\"", key);
-    }
-    if (stage_finish(chain, err) < 0)
-    {
-        (void) object_sink_failed(err);
-        return error_wrap(err, "could not read object \"%s\"", key);
-    }
-    if (object_check_plain(container, digest, err) < 0)
+    if (object_get_chain(store, key, chain, dl, err) < 0)
+        return -1;
+    if (object_check_bytes(container, digest->bytes_in, stage_digest_sha256(digest), err) < 0)
         return error_wrap(err, "could not read object \"%s\"", key);
     if (stage_finish(sink, err) < 0)
         return object_sink_failed(err);
@@ -669,5 +810,106 @@ object_get_bytes(
         return -1;
     *len = text.len;
     *out = steal(text.data);
+    return 0;
+}
+
+/* ---- version 2 ---- */
+
+#define OBJECT_PAYLOAD_FIRST_BYTES 65536
+
+/* Collects the payload in the caller's memory. */
+typedef struct ObjectPayloadSink
+{
+    Stage stage;
+    uint8_t **buf; /* the caller's */
+    size_t *cap;
+    size_t len;
+    size_t max_bytes;
+    const ObjectContainer *container; /* borrowed: knows the length as soon as anybody does */
+} ObjectPayloadSink;
+
+/* Makes room for need bytes, and for the whole payload if its length is known. */
+static int
+object_payload_reserve(ObjectPayloadSink *s, size_t need, Error *err)
+{
+    size_t bytes = MAX(need, (size_t) OBJECT_PAYLOAD_FIRST_BYTES);
+
+    if (need <= *s->cap)
+        return 0;
+    if (s->container->has_label)
+        bytes = MAX(bytes, (size_t) s->container->label.plain_bytes);
+    else if (*s->cap <= s->max_bytes / 2)
+        bytes = MAX(bytes, 2 * *s->cap);
+    else
+        bytes = MAX(bytes, s->max_bytes);
+
+    uint8_t *larger = fs_alloc_io(bytes);
+
+    if (larger == NULL)
+        return error_nomem(err);
+    if (s->len > 0)
+        memcpy(larger, *s->buf, s->len);
+    free(*s->buf);
+    *s->buf = larger;
+    *s->cap = bytes;
+    return 0;
+}
+
+static int
+object_payload_sink_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    ObjectPayloadSink *s = (ObjectPayloadSink *) st;
+
+    if (len > s->max_bytes - s->len)
+        return error_set(
+            err, ERROR_CORRUPT, "it has more than the %zu bytes expected", s->max_bytes);
+    if (object_payload_reserve(s, s->len + len, err) < 0)
+        return -1;
+    memcpy(*s->buf + s->len, buf, len);
+    s->len += len;
+    return 0;
+}
+
+static int
+object_payload_sink_finish(Stage *st UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+static void
+object_payload_sink_destroy(Stage *st UNUSED)
+{
+}
+
+static const StageOps object_payload_sink_ops = {
+    .name = "payload",
+    .write = object_payload_sink_write,
+    .finish = object_payload_sink_finish,
+    .destroy = object_payload_sink_destroy,
+};
+
+int
+object_get_payload(
+    Store *store, const char *key, const AgeIdentities *ids, size_t max_bytes, uint8_t **buf,
+    size_t *cap, size_t *len, const Deadline *dl, ObjectLabel *label, Error *err)
+{
+    ObjectPayloadSink sink = {.buf = buf, .cap = cap, .max_bytes = max_bytes};
+    AUTO(stage_freep) Stage *chain = NULL;
+    uint8_t sha256[SHA256_BYTES];
+
+    stage_init(&sink.stage, &object_payload_sink_ops, NULL);
+    if (object_container_new(
+            key, ids, OBJECT_VERSION_PAYLOAD, max_bytes, &sink.stage, &chain, err) < 0)
+        return -1;
+    sink.container = (const ObjectContainer *) chain;
+    if (object_get_chain(store, key, chain, dl, err) < 0)
+        return -1;
+    if (crypto_sha256(
+            (ByteView){sink.len > 0 ? *buf : (const uint8_t *) "", sink.len}, sha256, err) < 0 ||
+        object_check_bytes(sink.container, sink.len, sha256, err) < 0)
+        return error_wrap(err, "could not read object \"%s\"", key);
+    *len = sink.len;
+    if (label != NULL)
+        *label = sink.container->label;
     return 0;
 }

@@ -3,12 +3,14 @@
  *
  * The container of objects: label, age header, frames. Whatever is in the store under a key,
  * reading it fails with CORRUPT or DENIED, or gives the bytes that its label promises; and if they
- * were given, the label alone could be read as well and said the same.
+ * were given, the label alone could be read as well and said the same. An object is of one version
+ * only: as plain bytes or as payload, never both.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "crypto/primitives.h"
 #include "repo/object.h"
 
 #define FUZZ_MAX_PLAIN (256u << 10)
@@ -63,6 +65,36 @@ fuzz_identities(void)
     return ids;
 }
 
+/* The object as a payload; 0 if it could be read. */
+static int
+fuzz_payload(Store *store, const Deadline *dl, const ObjectLabel *peeked)
+{
+    static uint8_t *buf;
+    static size_t cap;
+    size_t len = SIZE_MAX;
+    ObjectLabel label = {0};
+    Error err = {0};
+    uint8_t sha256[SHA256_BYTES];
+
+    if (object_get_payload(
+            store, FUZZ_KEY, fuzz_identities(), FUZZ_MAX_PLAIN, &buf, &cap, &len, dl, &label,
+            &err) < 0)
+    {
+        fuzz_check(
+            err.kind == ERROR_CORRUPT || err.kind == ERROR_DENIED,
+            "a failure to read a payload has its kind");
+        return -1;
+    }
+    fuzz_check(
+        label.version == OBJECT_VERSION_PAYLOAD && peeked->version == label.version &&
+            len <= FUZZ_MAX_PLAIN && len <= cap && label.plain_bytes == len &&
+            peeked->plain_bytes == len && strcmp(label.key, FUZZ_KEY) == 0 &&
+            crypto_sha256((ByteView){buf, len}, sha256, &err) == 0 &&
+            memcmp(label.sha256, sha256, SHA256_BYTES) == 0,
+        "the label of a payload tells the truth");
+    return 0;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -84,6 +116,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (peek_rc < 0)
         fuzz_check(err.kind == ERROR_CORRUPT, "a label that cannot be read is CORRUPT");
 
+    int payload_rc = fuzz_payload(&fuzz.store, &dl, &peeked);
     int rc =
         object_get(&fuzz.store, FUZZ_KEY, fuzz_identities(), sizeof plain, sink, &dl, &label, &err);
 
@@ -93,6 +126,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_check(sink->state != STAGE_FINISHED, "a failure leaves the sink unfinished");
         return 0;
     }
+    fuzz_check(
+        payload_rc < 0 && label.version == OBJECT_VERSION_PLAIN, "an object has one version");
     fuzz_check(peek_rc == 0, "what can be read has a label");
     fuzz_check(
         label.plain_bytes == len && peeked.plain_bytes == len &&

@@ -31,7 +31,14 @@ static const struct
     {"largest size", "1 a ffffffffffffffff " SHA, false, 0},
     {"empty", "", false, -1},
     {"version only", "1", false, -1},
-    {"version 2", "2 " KEY " " SIZE " " SHA, false, -1},
+    {"version 2", "2 " KEY " " SIZE " " SHA, false, 0},
+    {"version 2, encrypted", "2 " KEY " " SIZE " " SHA " " ID "," ID, true, 0},
+    {"version 2, no key ids", "2 " KEY " " SIZE " " SHA, true, -1},
+    {"version 2 only", "2", false, -1},
+    {"version 0", "0 " KEY " " SIZE " " SHA, false, -1},
+    {"version 3", "3 " KEY " " SIZE " " SHA, false, -1},
+    {"version 02", "02 " KEY " " SIZE " " SHA, false, -1},
+    {"no version", KEY " " SIZE " " SHA, false, -1},
     {"version 10", "10 " KEY " " SIZE " " SHA, false, -1},
     {"no digest", "1 " KEY " " SIZE, false, -1},
     {"two blanks", "1  " KEY " " SIZE " " SHA, false, -1},
@@ -71,9 +78,11 @@ test_texts(void)
         size_t len = strlen(cases[i].text);
         int rc = label_parse(cases[i].text, len, cases[i].encrypted, &label, &err);
 
-        ok(rc == cases[i].rc && (rc < 0 ? err.kind == ERROR_CORRUPT
-                                        : strcmp(label_format(&label, buf), cases[i].text) == 0 &&
-                                              label_text_len(&label) == len),
+        ok(rc == cases[i].rc &&
+               (rc < 0 ? err.kind == ERROR_CORRUPT
+                       : label.version == cases[i].text[0] - '0' &&
+                             strcmp(label_format(&label, buf), cases[i].text) == 0 &&
+                             label_text_len(&label) == len),
            "label: %s", cases[i].label);
     }
 

@@ -88,9 +88,9 @@ put(OneStore *one, size_t f, const void *data, size_t len, ObjectPutResult *resu
 static bool
 label_equal(const ObjectLabel *a, const ObjectLabel *b)
 {
-    return strcmp(a->key, b->key) == 0 && a->plain_bytes == b->plain_bytes &&
-           memcmp(a->sha256, b->sha256, SHA256_BYTES) == 0 && strcmp(a->key_ids, b->key_ids) == 0 &&
-           a->encrypted == b->encrypted;
+    return a->version == b->version && strcmp(a->key, b->key) == 0 &&
+           a->plain_bytes == b->plain_bytes && memcmp(a->sha256, b->sha256, SHA256_BYTES) == 0 &&
+           strcmp(a->key_ids, b->key_ids) == 0 && a->encrypted == b->encrypted;
 }
 
 /* ---- there and back ---- */
@@ -500,7 +500,10 @@ test_foreign_age(void)
         const char *label, *own_args;
     } cases[] = {
         {"no label", NULL},
-        {"a label of version 2", "2 " KEY},
+        {"a label of version 3",
+         "3 " KEY " 0000000000000003 "
+         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad 0123456789abcdef"},
+        {"half a label of version 2", "2 " KEY},
         {"a label without key ids",
          "1 " KEY " 0000000000000003 "
          "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
@@ -632,6 +635,213 @@ test_pool_too_small(void)
     free(data);
 }
 
+/* ---- version 2: the payload is the caller's, and the digest is the payload's ---- */
+
+static const struct
+{
+    const char *label;
+    Lock lock;
+} locks[] = {{"not encrypted", LOCK_NONE}, {"encrypted", LOCK_ONE}, {"two recipients", LOCK_TWO}};
+
+static void
+test_payload_round_trip(void)
+{
+    static const size_t lengths[] = {0, 1, 100, 65535, 65536, 65537, 131072, 300000};
+    static const size_t steps[] = {0, 1000};
+
+    for (size_t l = 0; l < ARRAY_COUNT(locks); l++)
+    {
+        AUTO(age_recipients_freep) AgeRecipients *r = recipients_new(locks[l].lock);
+        AUTO(age_identities_freep) AgeIdentities *ids = identities_new(0);
+        AUTO(object_sealed_reset) ObjectSealed sealed = {0};
+        uint8_t *buf = NULL;
+        size_t cap = 0;
+
+        for (size_t i = 0; i < ARRAY_COUNT(lengths); i++)
+        {
+            uint8_t *data = test_data_new(TEST_RANDOM, lengths[i]);
+            OneStore one;
+            ObjectPutResult result = OBJECT_SAME;
+            ObjectLabel peeked = {0};
+            Error err = {0};
+            size_t len = 0;
+            bool good;
+
+            one_store_init(&one);
+            good =
+                object_seal(r, KEY, data, lengths[i], &sealed, &err) == 0 &&
+                (locks[l].lock != LOCK_NONE || lengths[i] == 0 || sealed.iov[1].iov_base == data) &&
+                object_put_sealed(&one.store, &sealed, &no_limit, &result, &err) == 0 &&
+                result == OBJECT_CREATED && one.len == sealed.bytes &&
+                object_peek(&one.store, KEY, &no_limit, &peeked, &err) == 0 &&
+                peeked.version == 2 && peeked.plain_bytes == lengths[i] &&
+                label_equal(&peeked, &sealed.label);
+            for (size_t s = 0; s < ARRAY_COUNT(steps); s++)
+            {
+                ObjectLabel label = {0};
+
+                one.step = steps[s];
+                good = good &&
+                       object_get_payload(
+                           &one.store, KEY, ids, lengths[i], &buf, &cap, &len, &no_limit, &label,
+                           &err) == 0 &&
+                       len == lengths[i] && (len == 0 || memcmp(buf, data, len) == 0) &&
+                       label_equal(&label, &peeked) && label.version == 2 &&
+                       cap <= MAX(lengths[i], (size_t) 65536);
+            }
+            ok(good, "payload of %zu bytes, %s %s", lengths[i], locks[l].label, err.msg);
+            ok(object_seal(r, KEY, data, lengths[i], &sealed, &err) == 0 &&
+                   object_put_sealed(&one.store, &sealed, &no_limit, &result, &err) == 0 &&
+                   result == OBJECT_SAME,
+               "payload of %zu bytes, %s: put again", lengths[i], locks[l].label);
+            if (lengths[i] > 0)
+            {
+                ok(object_get_payload(
+                       &one.store, KEY, ids, lengths[i] - 1, &buf, &cap, &len, &no_limit, NULL,
+                       &err) < 0 &&
+                       err.kind == ERROR_CORRUPT,
+                   "payload of %zu bytes, %s: one byte less allowed", lengths[i], locks[l].label);
+                data[lengths[i] / 2] ^= 1;
+                ok(object_seal(r, KEY, data, lengths[i], &sealed, &err) == 0 &&
+                       object_put_sealed(&one.store, &sealed, &no_limit, &result, &err) < 0 &&
+                       err.kind == ERROR_CONFLICT,
+                   "payload of %zu bytes, %s: other bytes conflict", lengths[i], locks[l].label);
+            }
+            one_store_reset(&one);
+            free(data);
+        }
+        free(buf);
+    }
+}
+
+/* What belongs to one version is not taken for the other. */
+static void
+test_payload_versions(void)
+{
+    OneStore one;
+    AUTO(object_sealed_reset) ObjectSealed sealed = {0};
+    ObjectPutResult result;
+    ObjectLabel label = {0};
+    TestSink sink;
+    Error err = {0};
+    uint8_t *buf = NULL;
+    size_t cap = 0;
+    size_t len = 0;
+
+    one_store_init(&one);
+    test_sink_init(&sink, 0);
+    ok(object_seal(NULL, KEY, "abc", 3, &sealed, &err) == 0 &&
+           object_put_sealed(&one.store, &sealed, &no_limit, &result, &err) == 0 &&
+           object_get(&one.store, KEY, NULL, 100, &sink.stage, &no_limit, NULL, &err) < 0 &&
+           err.kind == ERROR_CORRUPT && strstr(err.msg, "version 2") != NULL && sink.calls == 0,
+       "get refuses version 2: %s", err.msg);
+    ok(put(&one, 1, "abc", 3, &result, &err) < 0 && err.kind == ERROR_CONFLICT &&
+           strstr(err.msg, "version 2") != NULL,
+       "the same size and digest under another version is a conflict: %s", err.msg);
+    one_store_reset(&one);
+    one_store_init(&one);
+    ok(put(&one, 1, "abc", 3, &result, &err) == 0 &&
+           object_peek(&one.store, KEY, &no_limit, &label, &err) == 0 && label.version == 1 &&
+           object_get_payload(&one.store, KEY, NULL, 100, &buf, &cap, &len, &no_limit, NULL, &err) <
+               0 &&
+           err.kind == ERROR_CORRUPT && strstr(err.msg, "version 1") != NULL,
+       "get_payload refuses version 1: %s", err.msg);
+    (void) snprintf(one.key, sizeof one.key, "%s", OTHER_KEY);
+    ok(object_get_payload(&one.store, KEY, NULL, 100, &buf, &cap, &len, &no_limit, NULL, &err) <
+               0 &&
+           err.kind == ERROR_NOT_FOUND,
+       "payload: not found");
+    ok(object_get_payload(
+           &one.store, OTHER_KEY, NULL, 100, &buf, &cap, &len, &no_limit, NULL, &err) < 0 &&
+           err.kind == ERROR_CORRUPT && strstr(err.msg, "\"" KEY "\"") != NULL,
+       "payload: swapped objects are seen");
+    ok(object_seal(NULL, "a key", "x", 1, &sealed, &err) < 0 && err.kind == ERROR_USAGE,
+       "payload: a key that no label can hold is refused");
+
+    AUTO(age_recipients_freep) AgeRecipients *passphrase = NULL;
+    bool good = age_recipients_new(&passphrase, &err) == 0 &&
+                age_recipients_set_passphrase(passphrase, "correct horse", 10, &err) == 0;
+
+    ok(good && object_seal(passphrase, KEY, "x", 1, &sealed, &err) < 0 && err.kind == ERROR_USAGE,
+       "payload: a passphrase cannot encrypt it");
+    free(buf);
+    test_sink_reset(&sink);
+    one_store_reset(&one);
+}
+
+static void
+test_payload_damaged(void)
+{
+    static const uint8_t data[] = "some frames that somebody has made, behind one another";
+
+    for (size_t l = 0; l < ARRAY_COUNT(locks); l++)
+    {
+        AUTO(age_recipients_freep) AgeRecipients *r = recipients_new(locks[l].lock);
+        AUTO(age_identities_freep) AgeIdentities *right = identities_new(0);
+        AUTO(age_identities_freep) AgeIdentities *wrong = identities_new(2);
+        AUTO(object_sealed_reset) ObjectSealed sealed = {0};
+        OneStore one;
+        ObjectPutResult result;
+        Error err = {0};
+        uint8_t *buf = NULL;
+        size_t cap = 0;
+        size_t len = 0;
+        bool good;
+
+        one_store_init(&one);
+        good = object_seal(r, KEY, data, sizeof data, &sealed, &err) == 0 &&
+               object_put_sealed(&one.store, &sealed, &no_limit, &result, &err) == 0;
+        if (locks[l].lock != LOCK_NONE)
+        {
+            ok(good &&
+                   object_get_payload(
+                       &one.store, KEY, NULL, 100, &buf, &cap, &len, &no_limit, NULL, &err) < 0 &&
+                   err.kind == ERROR_DENIED && err.hint[0] != '\0',
+               "payload, %s: no identities", locks[l].label);
+            ok(object_get_payload(
+                   &one.store, KEY, wrong, 100, &buf, &cap, &len, &no_limit, NULL, &err) < 0 &&
+                   err.kind == ERROR_DENIED,
+               "payload, %s: wrong identity", locks[l].label);
+        }
+        /* unlike frames with checksums, nothing may change unseen here */
+        for (size_t at = 0; good && at < one.len; at++)
+        {
+            one.data[at] ^= 0x01;
+            good = object_get_payload(
+                       &one.store, KEY, right, 100, &buf, &cap, &len, &no_limit, NULL, &err) < 0 &&
+                   (err.kind == ERROR_CORRUPT ||
+                    (locks[l].lock != LOCK_NONE && err.kind == ERROR_DENIED));
+            one.data[at] ^= 0x01;
+            if (!good)
+                diag("byte %zu of %zu: %s", at, one.len, err.msg);
+        }
+        ok(good, "payload, %s: damaged at every byte", locks[l].label);
+
+        size_t whole = one.len;
+
+        for (one.len = 0; good && one.len < whole; one.len++)
+            good = object_get_payload(
+                       &one.store, KEY, right, 100, &buf, &cap, &len, &no_limit, NULL, &err) < 0 &&
+                   err.kind == ERROR_CORRUPT;
+        ok(good, "payload, %s: truncated at every length", locks[l].label);
+
+        uint8_t *longer = malloc(whole + 1);
+
+        if (longer == NULL)
+            abort();
+        memcpy(longer, one.data, whole);
+        longer[whole] = 0;
+        one_store_set(&one, KEY, longer, whole + 1);
+        ok(object_get_payload(
+               &one.store, KEY, right, 100, &buf, &cap, &len, &no_limit, NULL, &err) < 0 &&
+               err.kind == ERROR_CORRUPT,
+           "payload, %s: a byte behind it", locks[l].label);
+        free(longer);
+        free(buf);
+        one_store_reset(&one);
+    }
+}
+
 int
 main(void)
 {
@@ -651,5 +861,8 @@ main(void)
     test_foreign_age();
     test_failing_sink();
     test_pool_too_small();
+    test_payload_round_trip();
+    test_payload_versions();
+    test_payload_damaged();
     return done_testing();
 }
