@@ -6,6 +6,7 @@
 #include "common/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static int64_t
@@ -74,6 +75,88 @@ clock_format_iso(int64_t wall_us, char *buf, size_t len)
         buf, len, "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year + 1900, tm.tm_mon + 1,
         tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, micros);
     return buf;
+}
+
+char *
+clock_format_compact(int64_t wall_us, char *buf, size_t len)
+{
+    struct tm tm = {0};
+
+    (void) clock_split_utc(wall_us, &tm);
+    (void) snprintf(
+        buf, len, "%04d%02d%02dT%02d%02d%02dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+        tm.tm_hour, tm.tm_min, tm.tm_sec);
+    return buf;
+}
+
+/*
+ * Reads text by a form in which each field is as many of its letter, and everything else stands for
+ * itself. Whether such a day and hour exist is not asked here.
+ */
+static bool
+clock_read_fields(const char *text, const char *form, struct tm *tm, int *micros)
+{
+    if (strlen(text) != strlen(form))
+        return false;
+    *micros = 0;
+    for (size_t i = 0; form[i] != '\0'; i++)
+    {
+        static const char letters[] = "YMDhmsu";
+        int *const fields[] = {
+            &tm->tm_year, &tm->tm_mon, &tm->tm_mday, &tm->tm_hour, &tm->tm_min, &tm->tm_sec, micros,
+        };
+        const char *letter = strchr(letters, form[i]);
+
+        if (letter == NULL)
+        {
+            if (text[i] != form[i])
+                return false;
+            continue;
+        }
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        /* at most six digits each */
+        int *field = fields[letter - letters];
+
+        *field = *field * 10 + (text[i] - '0');
+    }
+    tm->tm_year -= 1900;
+    tm->tm_mon -= 1;
+    return true;
+}
+
+/* Microseconds since 1970 of text in that form, if format writes the same text for them. */
+static bool
+clock_parse(
+    const char *text, const char *form, char *(*format)(int64_t wall_us, char *buf, size_t len),
+    int64_t *wall_us)
+{
+    struct tm tm = {0};
+    int micros;
+    char again[64];
+
+    if (!clock_read_fields(text, form, &tm, &micros))
+        return false;
+
+    int64_t value = (int64_t) timegm(&tm) * 1000000 + micros;
+
+    /* a day, hour or second that does not exist has become another one */
+    if (strcmp(format(value, again, sizeof again), text) != 0)
+        return false;
+    *wall_us = value;
+    return true;
+}
+
+bool
+clock_parse_iso(const char *text, int64_t *wall_us)
+{
+    return clock_parse(text, "YYYY-MM-DDThh:mm:ss.uuuuuuZ", clock_format_iso, wall_us);
+}
+
+bool
+clock_parse_compact(const char *text, int64_t *wall_us)
+{
+    return clock_parse(text, "YYYYMMDDThhmmssZ", clock_format_compact, wall_us);
 }
 
 void

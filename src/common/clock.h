@@ -27,6 +27,14 @@ char *clock_format_utc(int64_t wall_us, char *buf, size_t len);
 /* "2026-03-01T09:14:07.120000Z" for JSON and objects; needs 32 bytes. Returns buf. */
 char *clock_format_iso(int64_t wall_us, char *buf, size_t len);
 
+/* Reads exactly what clock_format_iso writes. */
+MUST_CHECK bool clock_parse_iso(const char *text, int64_t *wall_us);
+
+/* "20260301T091407Z" for names: years 1970 to 9999, whole seconds; needs 32 bytes. Returns buf. */
+char *clock_format_compact(int64_t wall_us, char *buf, size_t len);
+/* Reads exactly what clock_format_compact writes. */
+MUST_CHECK bool clock_parse_compact(const char *text, int64_t *wall_us);
+
 /* Sleeps up to ms; returns early on a signal. */
 void clock_sleep_ms(int64_t ms);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/utf8.h"
 
 #define LOG_MESSAGE_BYTES 2048
 /* escaped as JSON a byte is at most six; the rest is hint, time, process id, level and names */
@@ -138,49 +139,13 @@ log_put_line(LogEvent *ev, const char *text)
     }
 }
 
-/* Length of the well-formed UTF-8 sequence at p (RFC 3629), 0 if there is none. */
-static size_t
-log_utf8_length(const unsigned char *p)
-{
-    unsigned char low = 0x80, high = 0xBF;
-    size_t len;
-
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] >= 0xC2 && p[0] <= 0xDF)
-        len = 2;
-    else if (p[0] >= 0xE0 && p[0] <= 0xEF)
-        len = 3;
-    else if (p[0] >= 0xF0 && p[0] <= 0xF4)
-        len = 4;
-    else
-        return 0;
-    /* the second byte's range excludes overlong forms, surrogates and what is above U+10FFFF */
-    if (p[0] == 0xE0)
-        low = 0xA0;
-    else if (p[0] == 0xED)
-        high = 0x9F;
-    else if (p[0] == 0xF0)
-        low = 0x90;
-    else if (p[0] == 0xF4)
-        high = 0x8F;
-    if (p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < len; i++)
-    {
-        if (p[i] < 0x80 || p[i] > 0xBF)
-            return 0;
-    }
-    return len;
-}
-
 static void
 log_put_json(LogEvent *ev, const char *text)
 {
     log_put(ev, "\"", 1);
     while (*text != '\0')
     {
-        size_t len = log_utf8_length((const unsigned char *) text);
+        size_t len = utf8_length(text);
 
         if (len == 0)
         {

@@ -124,6 +124,30 @@ strbuf_printf(StrBuf *sb, const char *fmt, ...)
 }
 
 void
+strbuf_put_json(StrBuf *sb, const char *text)
+{
+    strbuf_putc(sb, '"');
+    while (*text != '\0')
+    {
+        /* what needs no escape, at once */
+        size_t len = 0;
+
+        while ((unsigned char) text[len] >= 0x20 && text[len] != '"' && text[len] != '\\')
+            len++;
+        strbuf_append(sb, text, len);
+        text += len;
+        if (*text == '\0')
+            break;
+        if (*text == '"' || *text == '\\')
+            strbuf_printf(sb, "\\%c", *text);
+        else
+            strbuf_printf(sb, "\\u%04x", (unsigned) (unsigned char) *text);
+        text++;
+    }
+    strbuf_putc(sb, '"');
+}
+
+void
 strbuf_clear(StrBuf *sb)
 {
     sb->len = 0;

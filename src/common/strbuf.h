@@ -27,6 +27,8 @@ void strbuf_append(StrBuf *sb, const void *data, size_t len);
 void strbuf_puts(StrBuf *sb, const char *text);
 void strbuf_putc(StrBuf *sb, char c);
 void strbuf_printf(StrBuf *sb, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* As a JSON string, in quotes; text is UTF-8. */
+void strbuf_put_json(StrBuf *sb, const char *text);
 
 /* Keeps the memory and the failure flag goes: ready for the next text. */
 void strbuf_clear(StrBuf *sb);

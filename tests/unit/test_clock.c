@@ -37,7 +37,56 @@ test_formats(void)
            "%s, for display: %s", cases[i].label, utc);
         ok(strcmp(clock_format_iso(cases[i].wall_us, iso, sizeof iso), cases[i].iso) == 0,
            "%s, for machines: %s", cases[i].label, iso);
+
+        int64_t again;
+
+        ok(clock_parse_iso(iso, &again) && again == cases[i].wall_us, "%s, read again",
+           cases[i].label);
     }
+}
+
+static void
+test_parse(void)
+{
+    static const struct
+    {
+        const char *label, *text;
+        bool iso, good;
+        int64_t want;
+    } cases[] = {
+        {"iso", "2024-02-29T12:34:56.123456Z", true, true, INT64_C(1709210096123456)},
+        {"iso: no fraction", "2024-02-29T12:34:56Z", true, false, 0},
+        {"iso: no such day", "2023-02-29T12:34:56.123456Z", true, false, 0},
+        {"iso: month 0", "2023-00-29T12:34:56.123456Z", true, false, 0},
+        {"iso: hour 24", "2023-01-29T24:00:00.000000Z", true, false, 0},
+        {"iso: a leap second", "2016-12-31T23:59:60.000000Z", true, false, 0},
+        {"iso: no zone", "2024-02-29T12:34:56.123456", true, false, 0},
+        {"iso: something behind", "2024-02-29T12:34:56.123456Z ", true, false, 0},
+        {"iso: a sign", "2024-02-29T12:34:56.+23456Z", true, false, 0},
+        {"iso: small t", "2024-02-29t12:34:56.123456Z", true, false, 0},
+        {"iso: the year 0", "0000-01-01T00:00:00.000000Z", true, true, INT64_C(-62167219200000000)},
+        {"iso: empty", "", true, false, 0},
+        {"compact", "20240229T123456Z", false, true, INT64_C(1709210096000000)},
+        {"compact: the last second", "99991231T235959Z", false, true, INT64_C(253402300799000000)},
+        {"compact: no such day", "20240431T123456Z", false, false, 0},
+        {"compact: a form of iso", "2024-02-29T12:34:56.000000Z", false, false, 0},
+        {"compact: short", "20240229T12345Z", false, false, 0},
+        {"compact: blanks", "20240229T1234 6Z", false, false, 0},
+    };
+    char buf[32];
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        int64_t got = 7;
+        bool good = cases[i].iso ? clock_parse_iso(cases[i].text, &got)
+                                 : clock_parse_compact(cases[i].text, &got);
+
+        ok(good == cases[i].good && got == (good ? cases[i].want : 7), "%s", cases[i].label);
+    }
+    ok(strcmp(
+           clock_format_compact(INT64_C(1709210096999999), buf, sizeof buf), "20240229T123456Z") ==
+           0,
+       "compact is cut to seconds: %s", buf);
 }
 
 static void
@@ -85,6 +134,7 @@ int
 main(void)
 {
     test_formats();
+    test_parse();
     test_deadlines();
     ok(clock_wall_us() > INT64_C(1700000000000000), "the wall clock knows the century");
     return done_testing();

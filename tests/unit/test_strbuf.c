@@ -135,12 +135,28 @@ test_out_of_memory(void)
        "out of memory is told as such");
 }
 
+static void
+test_json(void)
+{
+    AUTO(strbuf_reset) StrBuf sb;
+    Error err;
+
+    strbuf_init(&sb, 1000);
+    strbuf_put_json(&sb, "");
+    strbuf_put_json(&sb, "a/b\xC3\xA4");
+    strbuf_put_json(&sb, "\"q\\\n\x01\x7f.");
+    ok(strbuf_finish(&sb, &err) == 0 &&
+           strcmp(strbuf_text(&sb), "\"\"\"a/b\xC3\xA4\"\"\\\"q\\\\\\u000a\\u0001\x7f.\"") == 0,
+       "JSON strings: %s", strbuf_text(&sb));
+}
+
 int
 main(void)
 {
     test_growth();
     test_printf_lengths();
     test_maximum();
+    test_json();
     test_out_of_memory();
     return done_testing();
 }
