@@ -26,9 +26,14 @@
 #define BACKUP_FORMAT 1
 #define BACKUP_LABEL_NAME_MAX 64 /* with NUL */
 #define BACKUP_CHAIN_MAX 1024
-#define BACKUP_FRAME_BYTES (1024u * 1024u)      /* plain bytes of each frame but a bundle's last */
-#define BACKUP_PART_BYTES (8u * 1024u * 1024u)  /* stored: a part is closed when it reaches this */
-#define BACKUP_PART_MAX_FRAMES 256u             /* or this many frames */
+#define BACKUP_FRAME_BYTES (1024u * 1024u)     /* plain bytes of each frame but a bundle's last */
+#define BACKUP_PART_BYTES (8u * 1024u * 1024u) /* stored: a part is closed when it reaches this */
+#define BACKUP_PART_MAX_FRAMES 256u            /* or this many frames */
+/* Stored: of any codec, a frame of BACKUP_FRAME_BYTES that cannot be compressed. */
+#define BACKUP_FRAME_MAX_BYTES (BACKUP_FRAME_BYTES + 64u * 1024u)
+/* Stored: the frames of a part, before encryption. */
+#define BACKUP_PART_MAX_BYTES (BACKUP_PART_BYTES + BACKUP_FRAME_MAX_BYTES)
+#define BACKUP_BUNDLES_MAX (1u << 24)           /* bundles are numbered below this */
 #define BACKUP_BUNDLE_BYTES (UINT64_C(1) << 30) /* plain: no file is begun behind this */
 #define BACKUP_MANIFEST_HEADER_MAX (1024u * 1024u)
 
@@ -45,8 +50,9 @@ char *backup_start_key(const char *label, char *buf);
 char *backup_manifest_key(const char *label, char *buf);
 char *backup_part_key(const char *label, uint32_t bundle, uint32_t part, char *buf);
 char *backup_index_key(const char *label, uint32_t bundle, char *buf);
-char *backup_prefix(const char *label, char *buf);                    /* "backup/<label>/" */
-char *backup_pin_key(const char *label, int64_t until_us, char *buf); /* 0: forever */
+char *backup_prefix(const char *label, char *buf); /* "backup/<label>/" */
+/* until_us is 0, forever, or a time before the year 10000, rounded up to a second. */
+char *backup_pin_key(const char *label, int64_t until_us, char *buf);
 
 typedef enum BackupKeyKind
 {
@@ -118,6 +124,8 @@ typedef struct BackupHeader
 } BackupHeader;
 
 void backup_header_reset(BackupHeader *header); /* fit for AUTO */
+/* Owned things are copied; *out is overwritten. */
+MUST_CHECK int backup_header_copy(const BackupHeader *header, BackupHeader *out, Error *err);
 
 typedef enum BackupFileKind
 {
@@ -154,7 +162,8 @@ typedef struct BackupPart
 {
     uint32_t bundle;       /* number within this backup's manifest */
     uint32_t part;         /* 0, 1, ... without a gap */
-    const char *owner;     /* label of the backup whose objects these are */
+    const char *owner;     /* label of the backup whose objects these are; NULL or "" when it is
+                              written: of the backup that the manifest is of */
     uint32_t owner_bundle; /* its number there */
     uint32_t first_frame;  /* of the bundle */
     uint32_t frame_count;
