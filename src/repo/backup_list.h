@@ -31,6 +31,7 @@ typedef struct Backup
     BackupHeader header; /* COMPLETE */
     Error error;         /* DAMAGED */
     int64_t newest_us;   /* UNFINISHED: when its newest object was stored, by the store's clock */
+    int64_t oldest_us;   /* UNFINISHED: and its oldest, when it began; 0 not known */
     char resumes[BACKUP_LABEL_NAME_MAX]; /* UNFINISHED: from its start object; "" none */
     bool pinned;
     int64_t pinned_until_us; /* 0: forever */
