@@ -300,17 +300,18 @@ source_open_any(
 
 /*
  * A connection with conninfo's settings, then ours where it has none; a replication connection, or
- * (peer given) one for SQL to the very server that the replication connection peer has reached,
- * where conninfo has several.
+ * one for SQL, which with peer goes to the very server that the replication connection peer has
+ * reached, where conninfo has several.
  */
 static int
-source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out, Error *err)
+source_open(
+    const char *conninfo, bool replication, PGconn *peer, const Deadline *dl, PGconn **out,
+    Error *err)
 {
     char *reason = NULL;
     AUTO(conninfo_freep) PQconninfoOption *options = PQconninfoParse(conninfo, &reason);
     ConnectParams params = {0};
     SourceHosts hosts = {.try_ms = SOURCE_TRY_MS};
-    bool replication = peer == NULL;
     bool has_dbname = false;
     size_t count;
 
@@ -336,8 +337,11 @@ source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out
         params_add(&params, o->keyword, o->val); /* the last of two wins */
     }
     if (replication)
-    {
         params_add(&params, "replication", "true");
+    else if (!has_dbname)
+        params_add(&params, "dbname", "postgres");
+    if (peer == NULL)
+    {
         count = source_hosts_count(&hosts);
         if (count > 0)
             return source_open_any(&params, &hosts, count, dl, out, err);
@@ -346,8 +350,6 @@ source_open(const char *conninfo, PGconn *peer, const Deadline *dl, PGconn **out
     {
         const char *address = PQhostaddr(peer);
 
-        if (!has_dbname)
-            params_add(&params, "dbname", "postgres");
         params_add(&params, "host", PQhost(peer));
         params_add(&params, "hostaddr", address != NULL ? address : "");
         params_add(&params, "port", PQport(peer));
@@ -462,7 +464,7 @@ source_connect(const char *conninfo, const Deadline *dl, Source *out, Error *err
 {
     AUTO(source_close) Source source = {0};
 
-    if (source_open(conninfo, NULL, dl, &source.conn, err) < 0 ||
+    if (source_open(conninfo, true, NULL, dl, &source.conn, err) < 0 ||
         source_identify(&source, dl, err) < 0)
         return -1;
     *out = source;
@@ -475,9 +477,9 @@ source_connect_sql(const char *conninfo, Source *peer, const Deadline *dl, Sourc
 {
     AUTO(source_close) Source sql = {0};
 
-    if (source_open(conninfo, peer->conn, dl, &sql.conn, err) < 0)
+    if (source_open(conninfo, false, peer != NULL ? peer->conn : NULL, dl, &sql.conn, err) < 0)
         return -1;
-    out->info = peer->info;
+    out->info = peer != NULL ? peer->info : (SourceInfo){.version = PQserverVersion(sql.conn)};
     out->conn = steal(sql.conn);
     return 0;
 }
@@ -539,7 +541,7 @@ source_read_slot_sql(
     const char *text;
     uint64_t safe;
 
-    if (source_open(conninfo, peer, dl, &sql.conn, err) < 0)
+    if (source_open(conninfo, false, peer, dl, &sql.conn, err) < 0)
         return -1;
     if (source_exec(
             &sql,

@@ -36,7 +36,8 @@ void source_close(Source *source); /* fit for AUTO; a closed one is fine */
 
 /*
  * For SQL, to the very server that the replication connection peer has reached, also where conninfo
- * has several hosts; database "postgres" unless conninfo names one. info is peer's.
+ * has several hosts; database "postgres" unless conninfo names one. info is peer's. peer NULL: to
+ * any host of conninfo, and of info only the version.
  */
 MUST_CHECK int
 source_connect_sql(const char *conninfo, Source *peer, const Deadline *dl, Source *out, Error *err);

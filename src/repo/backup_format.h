@@ -80,7 +80,10 @@ MUST_CHECK bool backup_key_parse(const char *key, BackupKey *out);
 typedef struct BackupDatabase
 {
     uint32_t oid;
-    char *name; /* owned */
+    char *name;       /* owned */
+    uint32_t row_xid; /* xmin of its row in pg_database, read before the first file was copied: the
+                         same in a later backup says that it was not dropped and created again with
+                         this OID meanwhile; 0 not known */
 } BackupDatabase;
 
 /* The first line. Times are microseconds since 1970, UTC, by the server's clock. */
