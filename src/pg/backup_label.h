@@ -11,6 +11,8 @@
 #include "pg/wal.h"
 
 #define BACKUP_LABEL_MAX 65536
+#define TABLESPACE_MAP_MAX (1024 * 1024)
+#define TABLESPACE_MAX_ENTRIES 16384
 
 typedef struct BackupLabel
 {
@@ -50,7 +52,13 @@ typedef struct TablespaceMap
 } TablespaceMap;
 
 void tablespace_map_reset(TablespaceMap *map); /* fit for AUTO */
+/*
+ * *out (initialized) becomes what text says, and stays as it is on failure: CORRUPT for a malformed
+ * line, an OID that is 0 or there twice, a text that is cut off, larger than TABLESPACE_MAP_MAX
+ * or of more than TABLESPACE_MAX_ENTRIES.
+ */
 MUST_CHECK int tablespace_map_parse(const char *text, size_t len, TablespaceMap *out, Error *err);
+/* path is copied. CORRUPT as above. */
 MUST_CHECK int tablespace_map_add(TablespaceMap *map, uint32_t oid, const char *path, Error *err);
 void tablespace_map_format(const TablespaceMap *map, StrBuf *out);
 

@@ -28,7 +28,8 @@ void checksum_from_crc32c(uint32_t crc, uint8_t out[CHECKSUM_MAX_BYTES]);
 
 typedef struct PgManifestFile
 {
-    const char *path; /* any bytes; one that is not UTF-8 is written as Encoded-Path */
+    const char *
+        path; /* any bytes, shorter than 64 KiB; one that is not UTF-8 is written as Encoded-Path */
     uint64_t bytes;
     int64_t modified_s; /* since 1970 */
     ChecksumAlgorithm algorithm;
@@ -44,7 +45,7 @@ typedef struct PgManifestWalRange
 
 typedef struct PgManifestWriter PgManifestWriter;
 
-/* Takes len bytes of text, all or an error. */
+/* Takes len bytes of text, all or an error. They come in pieces of some ten thousand. */
 typedef int (*PgManifestWriteFn)(void *ctx, const void *text, size_t len, Error *err);
 
 /* ctx is borrowed. */

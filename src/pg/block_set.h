@@ -30,12 +30,15 @@ typedef struct BlockSet
 
 void block_set_reset(BlockSet *set); /* fit for AUTO; the set is empty and usable after it */
 
-/* In any order; ascending is quick. Blocks that are there already are fine. */
+/*
+ * In any order; ascending is quick, and of many in no order their sets are, merged by
+ * block_set_add_set. Blocks that are there already are fine. CORRUPT behind BLOCK_SET_MAX_BLOCK.
+ */
 MUST_CHECK int block_set_add(BlockSet *set, uint32_t first, uint32_t count, Error *err);
 MUST_CHECK int block_set_add_set(BlockSet *set, const BlockSet *other, Error *err);
 /* Takes away what is not below limit. */
 void block_set_truncate(BlockSet *set, uint32_t limit);
-/* *out (initialized) becomes a without b. */
+/* *out (initialized; may be a or b) becomes a without b. */
 MUST_CHECK int block_set_subtract(const BlockSet *a, const BlockSet *b, BlockSet *out, Error *err);
 bool block_set_has(const BlockSet *set, uint32_t block);
 uint64_t block_set_blocks(const BlockSet *set);
@@ -43,7 +46,10 @@ uint64_t block_set_blocks(const BlockSet *set);
 uint32_t block_set_end(const BlockSet *set);
 
 void block_set_format(const BlockSet *set, StrBuf *out);
-/* text need not be terminated. CORRUPT for anything but the form above. */
+/*
+ * *out (initialized) becomes what text lists, and stays as it is on failure. text need not be
+ * terminated. CORRUPT for anything but the form above: one set has one text.
+ */
 MUST_CHECK int block_set_parse(const char *text, size_t len, BlockSet *out, Error *err);
 
 #endif

@@ -29,10 +29,12 @@ uint64_t incremental_file_bytes(uint32_t block_count);
 void incremental_format_header(const BlockSet *blocks, uint32_t truncation_blocks, uint8_t *out);
 
 /*
- * Header from the front of data. 1: read, *header_bytes says how long it is; 0: more bytes are
- * needed (*header_bytes then says how many, at least 12); -1 CORRUPT (wrong magic, more than
- * BLOCK_SET_MAX_BLOCK blocks, a block listed twice). PostgreSQL lists blocks ascending; others are
- * taken too, but then blocks of the file are not in the order of the set: *ascending is false.
+ * Header from the front of data into *blocks (initialized). 1: read, *header_bytes says how long it
+ * is; 0: more bytes are needed (*header_bytes then says how many, at least 12); -1 CORRUPT (wrong
+ * magic, more than BLOCK_SET_MAX_BLOCK blocks, a block listed twice, padding that is not zero) or
+ * NOMEM. What is not read leaves *blocks, *truncation_blocks and *ascending alone. PostgreSQL lists
+ * blocks ascending; others are taken too, but then blocks of the file are not in the order of the
+ * set: *ascending is false.
  */
 MUST_CHECK int incremental_parse_header(
     const void *data, size_t len, BlockSet *blocks, uint32_t *truncation_blocks,
