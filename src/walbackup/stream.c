@@ -1,0 +1,704 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * A base backup by BASE_BACKUP of the replication protocol: from anywhere, from a standby too.
+ *
+ *   this thread: libpq (base_backup.h) -> tar (libarchive) -> workers (stream_workers.h) -> bundles
+ *
+ * backup_label, tablespace_map and pg_control are kept for the end. Of an incremental backup the
+ * server itself sends the changed blocks when it has WAL summaries (17 and newer); when it has none
+ * it sends everything, and what has changed is told by page LSNs as on 14 to 16.
+ */
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/fs.h"
+#include "common/log.h"
+#include "common/parse.h"
+#include "pg/base_backup.h"
+#include "pg/control.h"
+#include "pg/incremental_file.h"
+#include "pg/timeline.h"
+#include "walbackup/backup_run.h"
+#include "walbackup/spill.h"
+#include "walbackup/stream_workers.h"
+
+#define STREAM_CONNECT_MS 60000
+#define STREAM_ASK_MS 60000
+#define STREAM_SQL_MS 10000
+#define STREAM_MAP_MAX (16u * 1024u * 1024u)
+
+typedef struct StreamReceive
+{
+    BackupRun *run;
+    BackupEnd *end;
+    Source source;
+    BaseBackup bb;
+    StreamMode mode;
+    StreamWorkers *workers;
+    uint32_t tablespace; /* of the archive */
+    Error *err;          /* where tar's reader puts why it failed */
+    bool failed;
+    /* the server's clock, as far as it could be asked */
+    int64_t clock_ahead_us;
+} StreamReceive;
+
+static void
+result_clearp(PGresult **res)
+{
+    PQclear(*res);
+}
+
+/* ---- what the server is ---- */
+
+static void
+stream_notice(void *ctx, const PGresult *res)
+{
+    const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+
+    (void) ctx;
+    if (message == NULL)
+        return;
+    log_write(
+        severity != NULL && strcmp(severity, "WARNING") == 0 ? LOG_WARNING : LOG_DEBUG,
+        "the server says: %s", message);
+}
+
+/* SHOW of a setting that is on or off. */
+static int
+stream_ask_bool(StreamReceive *r, const char *setting, bool *out, Error *err)
+{
+    AUTO(result_clearp) PGresult *res = NULL;
+    Deadline dl = deadline_after_ms(STREAM_ASK_MS, r->run->cancel);
+    char sql[64];
+
+    (void) snprintf(sql, sizeof sql, "SHOW %s", setting);
+    if (source_exec(&r->source, sql, NULL, sql, &dl, &res, err) < 0)
+        return -1;
+    if (PQntuples(res) != 1 || !parse_bool(PQgetvalue(res, 0, 0), out))
+        return error_set(err, ERROR_CORRUPT, "the server's answer to %s is not understood", sql);
+    return 0;
+}
+
+static int
+stream_connect(StreamReceive *r, Error *err)
+{
+    BackupHeader *header = &r->run->header;
+    const SourceInfo *info = &r->source.info;
+    Deadline dl = deadline_after_ms(STREAM_CONNECT_MS, r->run->cancel);
+
+    if (source_connect(r->run->cfg->cluster.conninfo, &dl, &r->source, err) < 0)
+        return -1;
+    (void) PQsetNoticeReceiver(r->source.conn, stream_notice, NULL);
+    /* conninfo may name several hosts, and this be another one than the first time */
+    if (info->system_identifier != r->run->repo->description.system_identifier)
+        return error_set(
+            err, ERROR_CONFLICT,
+            "the server has system identifier %" PRIu64 ", the repository is of %" PRIu64,
+            info->system_identifier, r->run->repo->description.system_identifier);
+    header->system_identifier = info->system_identifier;
+    header->pg_major = info->version / 10000;
+    header->segment_bytes = info->segment_bytes;
+    header->source_stream = true;
+    return stream_ask_bool(r, "data_checksums", &header->data_checksums, err);
+}
+
+/* ---- databases ---- */
+
+static void
+databases_reset(BackupHeader *header)
+{
+    for (size_t i = 0; i < header->database_count; i++)
+        free(header->databases[i].name);
+    free(header->databases);
+    header->databases = NULL;
+    header->database_count = 0;
+}
+
+static int
+databases_take(BackupHeader *header, const PGresult *res, Error *err)
+{
+    size_t count = (size_t) PQntuples(res);
+
+    header->databases = calloc(MAX(count, 1), sizeof *header->databases);
+    if (header->databases == NULL)
+        return error_nomem(err);
+    for (int i = 0; i < PQntuples(res); i++)
+    {
+        BackupDatabase *db = &header->databases[i];
+
+        if (!parse_u32(PQgetvalue(res, i, 0), &db->oid) ||
+            !parse_u32(PQgetvalue(res, i, 2), &db->row_xid))
+            return error_set(err, ERROR_CORRUPT, "the list of databases is not understood");
+        db->name = strdup(PQgetvalue(res, i, 1));
+        if (db->name == NULL)
+            return error_nomem(err);
+        header->database_count++;
+    }
+    return 0;
+}
+
+static int
+databases_read(StreamReceive *r, BackupHeader *out, Error *err)
+{
+    AUTO(source_close) Source sql = {0};
+    AUTO(result_clearp) PGresult *res = NULL;
+    Deadline dl = deadline_after_ms(STREAM_SQL_MS, r->run->cancel);
+    uint64_t now_us;
+
+    if (source_connect_sql(r->run->cfg->cluster.conninfo, &r->source, &dl, &sql, err) < 0 ||
+        source_exec(
+            &sql,
+            "SELECT d.oid, d.datname, d.xmin, (extract(epoch FROM "
+            "pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8 "
+            "FROM pg_catalog.pg_database d ORDER BY d.oid",
+            NULL, "could not read pg_database", &dl, &res, err) < 0)
+        return -1;
+    if (PQntuples(res) > 0 && parse_u64(PQgetvalue(res, 0, 3), &now_us))
+        r->clock_ahead_us = (int64_t) now_us - clock_wall_us();
+    return databases_take(out, res, err);
+}
+
+/*
+ * Read twice, before the start of the backup and behind it, as the server copies files at once. A
+ * database keeps its row_xid only if it is the same both times: then it was not created again
+ * between the first look and the start, which no LSN of this backup would tell, nor between the
+ * start and the second look, when its files may have been copied already.
+ */
+static void
+databases_merge(BackupHeader *header, const BackupHeader *before)
+{
+    for (size_t i = 0; i < header->database_count; i++)
+    {
+        BackupDatabase *db = &header->databases[i];
+        bool same = false;
+
+        for (size_t k = 0; k < before->database_count && !same; k++)
+            same =
+                before->databases[k].oid == db->oid && before->databases[k].row_xid == db->row_xid;
+        if (!same)
+            db->row_xid = 0;
+    }
+}
+
+/* Into header; without SQL (pg_hba.conf) the backup is made without their names. */
+static void
+databases_look(StreamReceive *r, BackupHeader *header)
+{
+    Error err;
+
+    databases_reset(header);
+    if (databases_read(r, header, &err) == 0)
+        return;
+    databases_reset(header);
+    log_write(
+        LOG_DEBUG, "the backup does not list databases, and has the times of this host: %s",
+        err.msg);
+}
+
+/* ---- incremental ---- */
+
+/*
+ * Blocks of the parent may be used only if the server's data comes from where the parent's does: on
+ * the same timeline, or one that left the parent's behind it; and not from before the parent.
+ */
+static int
+stream_check_parent(StreamReceive *r, Error *err)
+{
+    const BackupHeader *parent = &r->run->parent.header;
+    AUTO(timeline_history_reset) TimelineHistory history = {0};
+    AUTO(free_text) char *text = NULL;
+    Deadline dl = deadline_after_ms(STREAM_ASK_MS, r->run->cancel);
+    const TimelineEntry *entry;
+    TimelineId tli = r->source.info.tli;
+    size_t len = 0;
+
+    if (r->source.info.flush < parent->stop_lsn)
+    {
+        (void) error_set(
+            err, ERROR_CONFLICT, "the server is behind the end of the earlier backup \"%s\"",
+            parent->label);
+        return error_hint(err, "A standby has to catch up first, or the backup be a full one.");
+    }
+    if (tli == parent->tli)
+        return 0;
+    if (tli > 1 && source_read_history(&r->source, tli, &dl, &text, &len, err) < 0)
+        return error_wrap(err, "could not read the history of timeline %" PRIu32, tli);
+    if (timeline_parse_history(tli, text, len, &history, err) < 0)
+        return error_wrap(err, "history of timeline %" PRIu32 " from the server", tli);
+    entry = timeline_find(&history, parent->tli);
+    if (entry != NULL && parent->stop_lsn <= entry->end)
+        return 0;
+    (void) error_set(
+        err, ERROR_CONFLICT,
+        "the earlier backup \"%s\" is of timeline %" PRIu32
+        " and not of the history of the server's timeline %" PRIu32,
+        parent->label, parent->tli, tli);
+    return error_hint(err, "Choose another one, or make a full backup.");
+}
+
+/* PostgreSQL's manifest of the parent, as the files are in its archive. */
+static int
+stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *err)
+{
+    const StreamReceive *r = ctx;
+    const Manifest *parent = &r->run->parent;
+    const BackupHeader *header = &parent->header;
+    PgManifestWalRange range = {header->tli, header->start_lsn, header->stop_lsn};
+    AUTO(pg_manifest_freep) PgManifestWriter *w = NULL;
+
+    if (pg_manifest_begin(header->pg_major, header->system_identifier, send, send_ctx, &w, err) < 0)
+        return -1;
+    for (size_t i = 0; i < parent->file_count; i++)
+    {
+        const BackupFile *file = &parent->files[i];
+        char path[DATA_PATH_MAX + 16];
+        PgManifestFile out = {
+            .path = file->kind == BACKUP_FILE_INCREMENTAL
+                        ? incremental_path(file->path, path, sizeof path)
+                        : file->path,
+            .bytes = file->stored_bytes,
+            .modified_s = file->modified_s,
+            .algorithm = header->checksum,
+        };
+
+        if (file->kind == BACKUP_FILE_FOLDER)
+            continue;
+        memcpy(out.checksum, file->checksum, sizeof out.checksum);
+        if (pg_manifest_add(w, &out, err) < 0)
+            return -1;
+    }
+    return pg_manifest_end(w, &range, 1, err);
+}
+
+/* *begun false: the server has no WAL summaries, or not enough. */
+static int
+stream_begin_summaries(StreamReceive *r, const BaseBackupOptions *options, bool *begun, Error *err)
+{
+    BaseBackupOptions incremental = *options;
+    bool summaries = false;
+    bool refused;
+
+    *begun = false;
+    if (stream_ask_bool(r, "summarize_wal", &summaries, err) < 0)
+        return -1;
+    if (!summaries)
+    {
+        log_write(
+            LOG_INFO, "the server makes no WAL summaries (summarize_wal is off): it sends all "
+                      "files, changes are told by page LSNs");
+        return 0;
+    }
+    incremental.incremental = true;
+    if (base_backup_upload_manifest(&r->source, r->run->cancel, stream_write_manifest, r, err) < 0)
+        return -1;
+    if (base_backup_begin(&r->source, &incremental, &r->bb, &refused, err) == 0)
+    {
+        *begun = true;
+        r->mode = STREAM_SUMMARIES;
+        return 0;
+    }
+    if (!refused)
+        return -1;
+    log_write(LOG_INFO, "%s; it sends all files, changes are told by page LSNs", err->msg);
+    return 0;
+}
+
+static int
+stream_begin(StreamReceive *r, Error *err)
+{
+    BackupRun *run = r->run;
+    BaseBackupOptions options = {
+        .label = run->header.label,
+        .fast_checkpoint = run->options.fast_checkpoint,
+        .rate_limit_bytes = run->options.rate_limit_bytes,
+        .cancel = run->cancel,
+    };
+    bool begun = false;
+    bool refused;
+
+    if (run->header.incremental && stream_check_parent(r, err) < 0)
+        return -1;
+    if (run->header.incremental && run->header.pg_major >= 17 &&
+        stream_begin_summaries(r, &options, &begun, err) < 0)
+        return -1;
+    if (!begun)
+    {
+        r->mode = run->header.incremental ? STREAM_LSN : STREAM_FULL;
+        if (base_backup_begin(&r->source, &options, &r->bb, &refused, err) < 0)
+            return -1;
+    }
+    run->header.start_lsn = r->bb.start_lsn;
+    run->header.tli = r->bb.start_tli;
+    return 0;
+}
+
+/* ---- tar ---- */
+
+static void
+archive_freep(struct archive **a)
+{
+    if (*a != NULL)
+        (void) archive_read_free(*a);
+}
+
+static la_ssize_t
+stream_tar_read(struct archive *a, void *ctx, const void **data)
+{
+    StreamReceive *r = ctx;
+    BackupRun *run = r->run;
+    size_t len;
+
+    if (base_backup_read(&r->bb, data, &len, r->err) < 0)
+    {
+        r->failed = true;
+        archive_set_error(a, EIO, "receiving failed");
+        return -1;
+    }
+    /* below its least rate the server does not go */
+    if (run->options.rate_limit_bytes > 0 && run->options.rate_limit_bytes < BASE_BACKUP_RATE_MIN)
+        backup_run_throttle(run, len);
+    progress_add(&run->progress, len, 0);
+    progress_show(&run->progress);
+    return (la_ssize_t) len;
+}
+
+/* What libarchive says, or why it got nothing to read. */
+static int
+stream_tar_error(StreamReceive *r, struct archive *a)
+{
+    const char *text = archive_error_string(a);
+
+    if (r->failed)
+        return -1;
+    return error_set(
+        r->err, ERROR_CORRUPT, "could not read the archive that the server sent: %s",
+        text != NULL ? text : "no reason given");
+}
+
+/* The next portion of a file; *len 0 at its end. */
+static int
+stream_tar_data(StreamReceive *r, struct archive *a, uint64_t at, const void **data, size_t *len)
+{
+    la_int64_t offset;
+    int rc = archive_read_data_block(a, data, len, &offset);
+
+    if (rc == ARCHIVE_EOF)
+    {
+        *len = 0;
+        return 0;
+    }
+    if (rc != ARCHIVE_OK)
+        return stream_tar_error(r, a);
+    if (offset < 0 || (uint64_t) offset != at)
+        return error_set(
+            r->err, ERROR_CORRUPT,
+            "could not read the archive that the server sent: a file has "
+            "holes");
+    return 0;
+}
+
+/* One of the files that are not for the bundles. */
+static int
+stream_take_text(StreamReceive *r, struct archive *a, const char *path, size_t max, StrBuf *out)
+{
+    strbuf_init(out, max);
+    for (;;)
+    {
+        const void *data;
+        size_t len;
+
+        if (stream_tar_data(r, a, out->len, &data, &len) < 0)
+            return -1;
+        if (len == 0)
+            break;
+        strbuf_append(out, data, len);
+        if (out->failed)
+            break;
+    }
+    if (strbuf_finish(out, r->err) < 0)
+        return error_wrap(r->err, "\"%s\" that the server sent", path);
+    return 0;
+}
+
+static int
+stream_take_owned(
+    StreamReceive *r, struct archive *a, const char *path, size_t max, char **text, size_t *len)
+{
+    AUTO(strbuf_reset) StrBuf out;
+
+    if (stream_take_text(r, a, path, max, &out) < 0)
+        return -1;
+    free(*text);
+    *len = out.len;
+    *text = malloc(out.len + 1);
+    if (*text == NULL)
+        return error_nomem(r->err);
+    memcpy(*text, strbuf_text(&out), out.len);
+    (*text)[out.len] = '\0';
+    return 0;
+}
+
+static int
+stream_take_control(StreamReceive *r, struct archive *a, const char *path)
+{
+    AUTO(strbuf_reset) StrBuf out;
+    BackupEnd *end = r->end;
+    ControlFile control;
+
+    if (stream_take_text(r, a, path, sizeof end->control, &out) < 0)
+        return -1;
+    end->control_len = out.len;
+    memcpy(end->control, strbuf_text(&out), out.len);
+    if (control_parse(end->control, end->control_len, &control, r->err) < 0)
+        return error_wrap(r->err, "\"%s\" that the server sent", path);
+    r->run->header.catalog_version = control.catalog_version;
+    return 0;
+}
+
+static StreamEntry *
+stream_entry_new(StreamReceive *r, struct archive_entry *ae, const char *path)
+{
+    StreamEntry *entry = calloc(1, sizeof *entry);
+    const char *user = archive_entry_uname(ae);
+    const char *group = archive_entry_gname(ae);
+    char original[DATA_PATH_MAX];
+    RelationFile relation;
+
+    if (entry == NULL)
+        return NULL;
+    (void) snprintf(entry->path, sizeof entry->path, "%s", path);
+    (void) snprintf(entry->user, sizeof entry->user, "%s", user != NULL ? user : "");
+    (void) snprintf(entry->group, sizeof entry->group, "%s", group != NULL ? group : "");
+    entry->file = (BackupFile){
+        .kind = archive_entry_filetype(ae) == AE_IFDIR ? BACKUP_FILE_FOLDER : BACKUP_FILE_WHOLE,
+        .path = entry->path,
+        .mode = (uint32_t) archive_entry_perm(ae) & 07777,
+        .user = entry->user,
+        .group = entry->group,
+        .modified_s = archive_entry_mtime(ae),
+    };
+    if (entry->file.kind == BACKUP_FILE_FOLDER)
+        return entry;
+    entry->content_bytes = (uint64_t) archive_entry_size(ae);
+    if (r->mode == STREAM_SUMMARIES && incremental_original_path(path, original, sizeof original) &&
+        data_file_parse_relation(original, &relation))
+    {
+        entry->incremental = true;
+        (void) snprintf(entry->path, sizeof entry->path, "%s", original);
+    }
+    return entry;
+}
+
+static int
+stream_take_file(StreamReceive *r, struct archive *a, struct archive_entry *ae, const char *path)
+{
+    StreamEntry *entry = stream_entry_new(r, ae, path);
+    bool folder = archive_entry_filetype(ae) == AE_IFDIR;
+    uint64_t want;
+    uint64_t got = 0;
+
+    if (entry == NULL)
+        return error_nomem(r->err);
+    want = entry->content_bytes;
+    if (stream_workers_begin(r->workers, entry, r->err) < 0)
+        return -1;
+    for (; !folder;)
+    {
+        const void *data;
+        size_t len;
+
+        if (stream_tar_data(r, a, got, &data, &len) < 0)
+            return -1;
+        if (len == 0)
+            break;
+        got += len;
+        if (got > want)
+            break;
+        if (stream_workers_write(r->workers, data, len, r->err) < 0)
+            return -1;
+    }
+    if (got != want)
+        return error_set(
+            r->err, ERROR_CORRUPT,
+            "file \"%s\" that the server sent does not have the %" PRIu64 " bytes announced", path,
+            want);
+    if (!folder)
+        stream_workers_end(r->workers);
+    progress_add(&r->run->progress, 0, 1);
+    return 0;
+}
+
+static int
+stream_take_entry(StreamReceive *r, struct archive *a, struct archive_entry *ae)
+{
+    const char *name = archive_entry_pathname(ae);
+    bool folder = archive_entry_filetype(ae) == AE_IFDIR;
+    bool base = r->tablespace == 0;
+    char path[DATA_PATH_MAX];
+
+    if (name == NULL)
+        return error_set(r->err, ERROR_CORRUPT, "the server sends a file without a name");
+    if (base_backup_map_path(r->tablespace, name, path, sizeof path, r->err) < 0)
+        return -1;
+    if (archive_entry_hardlink(ae) != NULL || (!folder && archive_entry_filetype(ae) != AE_IFREG) ||
+        (!folder && archive_entry_size(ae) < 0))
+        return error_set(
+            r->err, ERROR_CORRUPT, "the server sends \"%s\", which is neither file nor folder",
+            path);
+    if (base && strcmp(path, "backup_label") == 0)
+        return stream_take_owned(
+            r, a, path, BACKUP_LABEL_MAX, &r->end->label_text, &r->end->label_len);
+    if (base && strcmp(path, "tablespace_map") == 0)
+        return stream_take_owned(r, a, path, STREAM_MAP_MAX, &r->end->map_text, &r->end->map_len);
+    if (base && strcmp(path, "global/pg_control") == 0)
+        return stream_take_control(r, a, path);
+    if (!folder && strncmp(path, "pg_wal/", strlen("pg_wal/")) == 0)
+        return 0;
+    return stream_take_file(r, a, ae, path);
+}
+
+static int
+stream_take_archive(StreamReceive *r)
+{
+    AUTO(archive_freep) struct archive *a = archive_read_new();
+
+    if (a == NULL)
+        return error_nomem(r->err);
+    if (archive_read_support_format_tar(a) != ARCHIVE_OK ||
+        archive_read_support_format_empty(a) != ARCHIVE_OK ||
+        archive_read_open(a, r, NULL, stream_tar_read, NULL) != ARCHIVE_OK)
+        return stream_tar_error(r, a);
+    for (;;)
+    {
+        struct archive_entry *ae;
+        int rc = archive_read_next_header(a, &ae);
+
+        if (rc == ARCHIVE_EOF)
+            return 0;
+        if (rc != ARCHIVE_OK)
+            return stream_tar_error(r, a);
+        if (stream_take_entry(r, a, ae) < 0)
+            return -1;
+    }
+}
+
+static int
+stream_take_archives(StreamReceive *r, Error *err)
+{
+    r->err = err;
+    for (;;)
+    {
+        bool more;
+
+        if (base_backup_next_archive(&r->bb, &r->tablespace, &more, err) < 0)
+            return -1;
+        if (!more)
+            return 0;
+        if (stream_take_archive(r) < 0)
+            return -1;
+    }
+}
+
+/* ---- the end ---- */
+
+static int
+stream_check_end(StreamReceive *r, Error *err)
+{
+    BackupHeader *header = &r->run->header;
+    const BackupEnd *end = r->end;
+    BackupLabel label;
+
+    header->stop_lsn = r->bb.end_lsn;
+    if (end->label_text == NULL || end->control_len == 0)
+        return error_set(
+            err, ERROR_CORRUPT, "the server sent no %s",
+            end->label_text == NULL ? "backup_label" : "global/pg_control");
+    if (backup_label_parse(end->label_text, end->label_len, header->segment_bytes, &label, err) < 0)
+        return error_wrap(err, "backup_label that the server sent");
+    if (label.start_lsn != header->start_lsn || label.start_tli != header->tli)
+        return error_set(
+            err, ERROR_CORRUPT, "the backup_label that the server sent is of another backup");
+    if (r->bb.end_tli != header->tli)
+        return error_set(
+            err, ERROR_TRANSIENT,
+            "the server went from timeline %" PRIu32 " to %" PRIu32 " during the backup",
+            header->tli, r->bb.end_tli);
+    if (header->stop_lsn < header->start_lsn)
+        return error_set(err, ERROR_CORRUPT, "the backup ends before it has begun");
+    if (header->incremental && header->stop_lsn < r->run->parent.header.stop_lsn)
+        return error_set(
+            err, ERROR_CONFLICT, "the backup ends before the earlier backup \"%s\" does",
+            r->run->parent.header.label);
+    header->from_standby = label.from_standby;
+    if (end->map_len > 0 &&
+        tablespace_map_parse(end->map_text, end->map_len, &header->tablespaces, err) < 0)
+        return error_wrap(err, "tablespace_map that the server sent");
+    return 0;
+}
+
+static int
+stream_transfer(StreamReceive *r, Error *err)
+{
+    BackupRun *run = r->run;
+    StreamRules rules = {
+        .run = run,
+        .mode = r->mode,
+        .start_lsn = run->header.start_lsn,
+        .check_pages = run->header.data_checksums,
+        .spill_dir = spill_dir(run->cfg->restore.spool),
+    };
+    AUTO(stream_workers_freep) StreamWorkers *workers = NULL;
+
+    if (stream_workers_start(&rules, run->bundles, run->options.jobs, run->cancel, &workers, err) <
+        0)
+        return -1;
+    r->workers = workers;
+    if (stream_take_archives(r, err) < 0 || base_backup_end(&r->bb, err) < 0)
+        return -1;
+    /*
+     * Behind the server's last record of the backup: a commit before the stop LSN cannot have a
+     * later time, so that recovery to any time from here on does not end before consistency.
+     */
+    run->header.stopped_us = clock_wall_us() + r->clock_ahead_us;
+    return stream_workers_finish(workers, err);
+}
+
+static int
+stream_run(StreamReceive *r, Error *err)
+{
+    BackupRun *run = r->run;
+    AUTO(backup_header_reset) BackupHeader before = {0};
+    int rc;
+
+    if (stream_connect(r, err) < 0)
+        return -1;
+    databases_look(r, &before);
+    if (stream_begin(r, err) < 0)
+        return -1;
+    databases_look(r, &run->header);
+    databases_merge(&run->header, &before);
+    run->header.started_us = clock_wall_us() + r->clock_ahead_us;
+    progress_begin(&run->progress, "backing up", r->bb.total_bytes);
+    rc = stream_transfer(r, err);
+    progress_end(&run->progress);
+    return rc < 0 ? -1 : stream_check_end(r, err);
+}
+
+int
+source_stream_run(BackupRun *run, BackupEnd *end, Error *err)
+{
+    StreamReceive r = {.run = run, .end = end};
+    int rc = stream_run(&r, err);
+
+    base_backup_reset(&r.bb);
+    source_close(&r.source); /* a backup under way ends with it */
+    return rc;
+}
