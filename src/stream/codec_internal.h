@@ -49,4 +49,31 @@ typedef struct CodecFrameOps
 extern const CodecFrameOps codec_lz4_frame_ops;
 extern const CodecFrameOps codec_zstd_frame_ops;
 
+/* ---- whole frames from memory to memory (codec_frame.c) ---- */
+typedef struct CodecBuffer
+{
+    const uint8_t *in;
+    size_t in_len;
+    uint8_t *out;
+    size_t out_cap;
+} CodecBuffer;
+
+typedef struct CodecBufferOps
+{
+    MUST_CHECK int (*open)(
+        int level, size_t max_plain_bytes, void **ctx, size_t *bound, Error *err);
+    MUST_CHECK int (*compress)(void *ctx, CodecBuffer buf, size_t *frame_bytes, Error *err);
+    void (*close)(void *ctx); /* NULL is fine, as for close_reader */
+
+    uint32_t magic; /* 0: others read what this one writes, and the rest is NULL */
+    MUST_CHECK int (*open_reader)(void **ctx, Error *err);
+    /* CORRUPT unless all of in is one frame that fits out; usable afterwards all the same. */
+    MUST_CHECK int (*decompress)(void *ctx, CodecBuffer buf, size_t *plain_bytes, Error *err);
+    void (*close_reader)(void *ctx);
+} CodecBufferOps;
+
+extern const CodecBufferOps codec_none_buffer_ops;
+extern const CodecBufferOps codec_lz4_buffer_ops;
+extern const CodecBufferOps codec_zstd_buffer_ops;
+
 #endif

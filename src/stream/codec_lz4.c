@@ -100,31 +100,39 @@ static const StageOps codec_lz4_ops = {
     .destroy = codec_lz4_destroy,
 };
 
-int
-codec_lz4_encoder_new(int level, uint64_t hint, Stage *next, Stage **out, Error *err)
+/* Independent blocks with a content checksum, as large as hint asks for. */
+static LZ4F_preferences_t
+codec_lz4_prefs(int level, uint64_t hint, size_t *block_bytes)
 {
     LZ4F_preferences_t prefs = {
         .frameInfo =
             {.blockMode = LZ4F_blockIndependent,
              .contentChecksumFlag = LZ4F_contentChecksumEnabled},
         .compressionLevel = level};
-    size_t block_bytes;
 
     if (hint > 0 && hint <= 64 * 1024)
     {
         prefs.frameInfo.blockSizeID = LZ4F_max64KB;
-        block_bytes = 64 * 1024;
+        *block_bytes = 64 * 1024;
     }
     else if (hint > 0 && hint <= 256 * 1024)
     {
         prefs.frameInfo.blockSizeID = LZ4F_max256KB;
-        block_bytes = 256 * 1024;
+        *block_bytes = 256 * 1024;
     }
     else
     {
         prefs.frameInfo.blockSizeID = LZ4F_max1MB;
-        block_bytes = 1024 * 1024;
+        *block_bytes = 1024 * 1024;
     }
+    return prefs;
+}
+
+int
+codec_lz4_encoder_new(int level, uint64_t hint, Stage *next, Stage **out, Error *err)
+{
+    size_t block_bytes;
+    LZ4F_preferences_t prefs = codec_lz4_prefs(level, hint, &block_bytes);
 
     /* the bound for a slice of one block counts what may be kept back from before, and the end */
     size_t out_cap = LZ4F_compressBound(block_bytes, &prefs) + LZ4F_HEADER_SIZE_MAX;
@@ -188,4 +196,120 @@ const CodecFrameOps codec_lz4_frame_ops = {
     .open = codec_lz4_open,
     .step = codec_lz4_step,
     .close = codec_lz4_close,
+};
+
+/* ---- whole frames ---- */
+
+typedef struct CodecLz4Buffer
+{
+    LZ4F_cctx *ctx;
+    LZ4F_preferences_t prefs;
+} CodecLz4Buffer;
+
+static void
+codec_lz4_buffer_close(void *ctx)
+{
+    CodecLz4Buffer *b = ctx;
+
+    if (b == NULL)
+        return;
+    (void) LZ4F_freeCompressionContext(b->ctx);
+    free(b);
+}
+
+static int
+codec_lz4_buffer_open(int level, size_t max_plain_bytes, void **ctx, size_t *bound, Error *err)
+{
+    CodecLz4Buffer *b = calloc(1, sizeof *b);
+    size_t block_bytes;
+
+    if (b == NULL)
+        return error_nomem(err);
+    if (LZ4F_isError(LZ4F_createCompressionContext(&b->ctx, LZ4F_VERSION)))
+    {
+        free(b);
+        return error_nomem(err);
+    }
+    b->prefs = codec_lz4_prefs(level, max_plain_bytes, &block_bytes);
+    /* nothing is kept back, so that blocks are made where the data is */
+    b->prefs.autoFlush = 1;
+    *bound = LZ4F_compressFrameBound(max_plain_bytes, &b->prefs);
+    *ctx = b;
+    return 0;
+}
+
+static int
+codec_lz4_buffer_compress(void *ctx, CodecBuffer buf, size_t *frame_bytes, Error *err)
+{
+    CodecLz4Buffer *b = ctx;
+    /* data stays where it is until the end */
+    const LZ4F_compressOptions_t options = {.stableSrc = 1};
+    size_t at = LZ4F_compressBegin(b->ctx, buf.out, buf.out_cap, &b->prefs);
+    size_t n;
+
+    /* as in codec_lz4_begin: there is room for what it writes, its own memory may be missing */
+    if (LZ4F_isError(at))
+    {
+        (void) error_nomem(err);
+        return error_wrap(err, "could not compress: %s", LZ4F_getErrorName(at));
+    }
+    n = LZ4F_compressUpdate(b->ctx, buf.out + at, buf.out_cap - at, buf.in, buf.in_len, &options);
+    if (LZ4F_isError(n))
+        return error_set(err, ERROR_IO, "could not compress: %s", LZ4F_getErrorName(n));
+    at += n;
+    n = LZ4F_compressEnd(b->ctx, buf.out + at, buf.out_cap - at, &options);
+    if (LZ4F_isError(n))
+        return error_set(err, ERROR_IO, "could not compress: %s", LZ4F_getErrorName(n));
+    *frame_bytes = at + n;
+    return 0;
+}
+
+static int
+codec_lz4_buffer_open_reader(void **ctx, Error *err)
+{
+    return codec_lz4_open(0, ctx, err);
+}
+
+static int
+codec_lz4_buffer_decompress(void *ctx, CodecBuffer buf, size_t *plain_bytes, Error *err)
+{
+    size_t in_at = 0;
+    size_t out_at = 0;
+
+    /* whatever an earlier frame has left */
+    LZ4F_resetDecompressionContext(ctx);
+    for (;;)
+    {
+        size_t in_len = buf.in_len - in_at;
+        size_t out_len = buf.out_cap - out_at;
+        size_t more =
+            LZ4F_decompress(ctx, buf.out + out_at, &out_len, buf.in + in_at, &in_len, NULL);
+
+        if (LZ4F_isError(more))
+            return error_set(
+                err, ERROR_CORRUPT, "could not decompress lz4: %s", LZ4F_getErrorName(more));
+        in_at += in_len;
+        out_at += out_len;
+        if (more == 0)
+            break;
+        if (in_len == 0 && out_len == 0)
+            return error_set(
+                err, ERROR_CORRUPT, "could not decompress lz4: %s",
+                in_at == buf.in_len ? "the frame is cut off"
+                                    : "the frame holds more than it should");
+    }
+    if (in_at < buf.in_len)
+        return error_set(err, ERROR_CORRUPT, "could not decompress lz4: bytes follow the frame");
+    *plain_bytes = out_at;
+    return 0;
+}
+
+const CodecBufferOps codec_lz4_buffer_ops = {
+    .open = codec_lz4_buffer_open,
+    .compress = codec_lz4_buffer_compress,
+    .close = codec_lz4_buffer_close,
+    .magic = CODEC_LZ4_MAGIC,
+    .open_reader = codec_lz4_buffer_open_reader,
+    .decompress = codec_lz4_buffer_decompress,
+    .close_reader = codec_lz4_close,
 };

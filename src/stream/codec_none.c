@@ -30,6 +30,15 @@ typedef struct CodecNone
     uint8_t block[]; /* block_cap */
 } CodecNone;
 
+static void
+codec_none_put_header(uint8_t header[CODEC_NONE_HEADER_BYTES])
+{
+    put_u32le(header, CODEC_LZ4_MAGIC);
+    header[4] = CODEC_NONE_FLG;
+    header[5] = CODEC_NONE_BD;
+    header[6] = (uint8_t) (XXH32(header + 4, 2, 0) >> 8);
+}
+
 static int
 codec_none_begin(CodecNone *c, Error *err)
 {
@@ -38,10 +47,7 @@ codec_none_begin(CodecNone *c, Error *err)
     if (c->begun)
         return 0;
     c->begun = true;
-    put_u32le(header, CODEC_LZ4_MAGIC);
-    header[4] = CODEC_NONE_FLG;
-    header[5] = CODEC_NONE_BD;
-    header[6] = (uint8_t) (XXH32(header + 4, 2, 0) >> 8);
+    codec_none_put_header(header);
     return stage_write(c->stage.next, header, sizeof header, err);
 }
 
@@ -150,3 +156,50 @@ codec_none_encoder_new(int level UNUSED, uint64_t hint, Stage *next, Stage **out
     *out = &c->stage;
     return 0;
 }
+
+/* ---- whole frames: these need no state ---- */
+
+static int
+codec_none_buffer_open(
+    int level UNUSED, size_t max_plain_bytes, void **ctx, size_t *bound, Error *err UNUSED)
+{
+    size_t blocks = max_plain_bytes / CODEC_NONE_BLOCK_BYTES + 1;
+
+    *ctx = NULL;
+    *bound = max_plain_bytes + CODEC_NONE_HEADER_BYTES + 4 * blocks + 8;
+    return 0;
+}
+
+static int
+codec_none_buffer_compress(
+    void *ctx UNUSED, CodecBuffer buf, size_t *frame_bytes, Error *err UNUSED)
+{
+    uint8_t *at = buf.out + CODEC_NONE_HEADER_BYTES;
+
+    codec_none_put_header(buf.out);
+    for (size_t done = 0; done < buf.in_len;)
+    {
+        size_t n = MIN(buf.in_len - done, (size_t) CODEC_NONE_BLOCK_BYTES);
+
+        put_u32le(at, (uint32_t) n | CODEC_NONE_STORED);
+        memcpy(at + 4, buf.in + done, n);
+        at += 4 + n;
+        done += n;
+    }
+    put_u32le(at, 0);
+    put_u32le(at + 4, XXH32(buf.in, buf.in_len, 0));
+    *frame_bytes = (size_t) (at + 8 - buf.out);
+    assert(*frame_bytes <= buf.out_cap);
+    return 0;
+}
+
+static void
+codec_none_buffer_close(void *ctx UNUSED)
+{
+}
+
+const CodecBufferOps codec_none_buffer_ops = {
+    .open = codec_none_buffer_open,
+    .compress = codec_none_buffer_compress,
+    .close = codec_none_buffer_close,
+};

@@ -113,6 +113,18 @@ static const StageOps codec_zstd_ops = {
     .destroy = codec_zstd_destroy,
 };
 
+/* Level and checksum; answers as the library does. */
+static size_t
+codec_zstd_set(ZSTD_CCtx *ctx, int level)
+{
+    size_t rc =
+        ZSTD_CCtx_setParameter(ctx, ZSTD_c_compressionLevel, level == 0 ? CODEC_ZSTD_LEVEL : level);
+
+    if (!ZSTD_isError(rc))
+        rc = ZSTD_CCtx_setParameter(ctx, ZSTD_c_checksumFlag, 1);
+    return rc;
+}
+
 int
 codec_zstd_encoder_new(int level, uint64_t hint, Stage *next, Stage **out, Error *err)
 {
@@ -121,8 +133,6 @@ codec_zstd_encoder_new(int level, uint64_t hint, Stage *next, Stage **out, Error
 
     if (c == NULL)
         return error_nomem(err);
-    if (level == 0)
-        level = CODEC_ZSTD_LEVEL;
     stage_init(&c->stage, &codec_zstd_ops, next);
     c->ctx = ZSTD_createCCtx();
     if (c->ctx == NULL)
@@ -130,12 +140,10 @@ codec_zstd_encoder_new(int level, uint64_t hint, Stage *next, Stage **out, Error
         free(c);
         return error_nomem(err);
     }
-    rc = ZSTD_CCtx_setParameter(c->ctx, ZSTD_c_compressionLevel, level);
+    rc = codec_zstd_set(c->ctx, level);
     if (!ZSTD_isError(rc))
         rc = ZSTD_CCtx_setParameter(
             c->ctx, CODEC_ZSTD_SIZE_HINT, (int) MIN(hint, (uint64_t) INT_MAX));
-    if (!ZSTD_isError(rc))
-        rc = ZSTD_CCtx_setParameter(c->ctx, ZSTD_c_checksumFlag, 1);
     if (ZSTD_isError(rc))
     {
         codec_zstd_destroy(&c->stage);
@@ -226,4 +234,79 @@ const CodecFrameOps codec_zstd_frame_ops = {
     .open = codec_zstd_open,
     .step = codec_zstd_step,
     .close = codec_zstd_close,
+};
+
+/* ---- whole frames ---- */
+
+static void
+codec_zstd_buffer_close(void *ctx)
+{
+    (void) ZSTD_freeCCtx(ctx);
+}
+
+static int
+codec_zstd_buffer_open(int level, size_t max_plain_bytes, void **ctx, size_t *bound, Error *err)
+{
+    ZSTD_CCtx *cctx = ZSTD_createCCtx();
+
+    if (cctx == NULL)
+        return error_nomem(err);
+
+    size_t rc = codec_zstd_set(cctx, level);
+
+    if (ZSTD_isError(rc))
+    {
+        codec_zstd_buffer_close(cctx);
+        return codec_zstd_fail(rc, ERROR_IO, "set up", err);
+    }
+    *bound = ZSTD_compressBound(max_plain_bytes) + sizeof(uint32_t); /* the checksum */
+    *ctx = cctx;
+    return 0;
+}
+
+static int
+codec_zstd_buffer_compress(void *ctx, CodecBuffer buf, size_t *frame_bytes, Error *err)
+{
+    *frame_bytes = ZSTD_compress2(ctx, buf.out, buf.out_cap, buf.in, buf.in_len);
+    if (ZSTD_isError(*frame_bytes))
+        return codec_zstd_fail(*frame_bytes, ERROR_IO, "compress", err);
+    return 0;
+}
+
+static int
+codec_zstd_buffer_open_reader(void **ctx, Error *err)
+{
+    *ctx = ZSTD_createDCtx();
+    return *ctx == NULL ? error_nomem(err) : 0;
+}
+
+static int
+codec_zstd_buffer_decompress(void *ctx, CodecBuffer buf, size_t *plain_bytes, Error *err)
+{
+    size_t first = ZSTD_findFrameCompressedSize(buf.in, buf.in_len);
+
+    if (ZSTD_isError(first))
+        return codec_zstd_fail(first, ERROR_CORRUPT, "decompress", err);
+    if (first != buf.in_len)
+        return error_set(err, ERROR_CORRUPT, "could not decompress zstd: bytes follow the frame");
+    *plain_bytes = ZSTD_decompressDCtx(ctx, buf.out, buf.out_cap, buf.in, buf.in_len);
+    if (ZSTD_isError(*plain_bytes))
+        return codec_zstd_fail(*plain_bytes, ERROR_CORRUPT, "decompress", err);
+    return 0;
+}
+
+static void
+codec_zstd_buffer_close_reader(void *ctx)
+{
+    (void) ZSTD_freeDCtx(ctx);
+}
+
+const CodecBufferOps codec_zstd_buffer_ops = {
+    .open = codec_zstd_buffer_open,
+    .compress = codec_zstd_buffer_compress,
+    .close = codec_zstd_buffer_close,
+    .magic = CODEC_ZSTD_MAGIC,
+    .open_reader = codec_zstd_buffer_open_reader,
+    .decompress = codec_zstd_buffer_decompress,
+    .close_reader = codec_zstd_buffer_close_reader,
 };
