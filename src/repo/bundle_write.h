@@ -9,8 +9,8 @@
  *
  * A BundleWriter belongs to one worker and has one bundle open at a time. A set belongs to a
  * backup: it numbers bundles, uploads their parts, and hands finished bundles' lines to the
- * manifest. Memory: (workers + 2 * uploaders) parts of a little more than BACKUP_PART_BYTES, and a
- * frame and codec for each worker.
+ * manifest, after their index. Memory: (workers + 2 * uploaders) parts of a little more than
+ * BACKUP_PART_BYTES, a frame and codec for each worker, and the lines of bundles under way.
  *
  * A failed upload fails the set: every call answers with that error from then on. Killed at any
  * point: parts and indexes of an unfinished backup, which the next run takes up or expire removes.
@@ -29,6 +29,7 @@ typedef struct BundleOptions
     const char *label;        /* copied */
     ManifestWriter *manifest; /* borrowed */
     ChecksumAlgorithm checksum;
+    uint32_t first_bundle;     /* numbers below it are taken by bundles taken up; 0 if none are */
     unsigned uploaders;        /* connections, 1..64 */
     int64_t put_timeout_ms;    /* for each part, tries included */
     const atomic_bool *cancel; /* borrowed; may be NULL */
@@ -36,11 +37,11 @@ typedef struct BundleOptions
 
 typedef struct BundleCounts
 {
-    uint64_t files;
-    uint64_t plain_bytes;
-    uint64_t stored_bytes;
-    uint64_t parts;
-    uint64_t bundles;
+    uint64_t files;        /* ended; folders are not counted */
+    uint64_t plain_bytes;  /* of their contents */
+    uint64_t stored_bytes; /* of parts that are durable, as objects */
+    uint64_t parts;        /* durable */
+    uint64_t bundles;      /* durable, with their index */
 } BundleCounts;
 
 MUST_CHECK int bundle_set_new(const BundleOptions *options, BundleSet **out, Error *err);
