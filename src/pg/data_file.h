@@ -48,7 +48,9 @@ typedef enum DataFileUse
  * What a backup does with it, by PostgreSQL's own list for this major version. Files of unlogged
  * relations are told apart by the walker, which sees whether there is an _init fork beside them.
  * backup_label, tablespace_map, backup_manifest and global/pg_control are SKIP: they are made, or
- * copied last.
+ * copied last. Of a tablespace only the folder PG_<pg_major>_... is copied. A path below a folder
+ * that is not copied is SKIP, but for pg_wal/archive_status and (17 on) pg_wal/summaries, which are
+ * KEEP_EMPTY as pg_wal is. is_folder is true too of a symbolic link to a folder.
  */
 DataFileUse data_file_use(const char *path, bool is_folder, int pg_major);
 
