@@ -88,7 +88,8 @@ MUST_CHECK int wal_inventory_add(WalInventory *inv, const StoreEntry *entry, Err
 MUST_CHECK int wal_inventory_finish(WalInventory *inv, Error *err);
 
 /*
- * Lists wal/, live/ and gap/, one LIST per thousand objects. inv is initialized; finishes it.
+ * Lists wal/, live/ and gap/, one LIST per thousand objects, several at a time where there are more
+ * (then some fifty more, one for each timeline and slice). inv is initialized; finishes it.
  *
  * timeout_ms  for each request, as nobody knows how many it will be
  */
@@ -103,8 +104,8 @@ MUST_CHECK int
 wal_inventory_read_histories(Repository *repo, int64_t timeout_ms, WalInventory *inv, Error *err);
 
 /*
- * Tells fn all names below prefix. fn returns 0 to go on or -1; it may take its time, as it is not
- * called within a request, each of which has timeout_ms.
+ * Tells fn all names below prefix. fn returns 0 to go on, 1 to end with success, or -1; it may take
+ * its time, as it is not called within a request, each of which has timeout_ms.
  */
 MUST_CHECK int wal_inventory_walk(
     Store *store, const char *prefix, int64_t timeout_ms, StoreListFn fn, void *ctx, Error *err);
