@@ -96,3 +96,60 @@ crc32c(uint32_t crc, const void *data, size_t len)
 }
 
 #endif
+
+/* ---- putting CRCs together ---- */
+
+static uint32_t crc32c_powers[64]; /* x^(8 * 2^k): what 2^k bytes of zeros do */
+static pthread_once_t crc32c_powers_once = PTHREAD_ONCE_INIT;
+
+/* The product of two polynomials; the highest bit is x^0. */
+static uint32_t
+crc32c_multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+
+    for (; a != 0; a <<= 1)
+    {
+        if ((a & 0x80000000u) != 0)
+            product ^= b;
+        b = (b & 1) != 0 ? b >> 1 ^ CRC32C_POLYNOMIAL : b >> 1;
+    }
+    return product;
+}
+
+static void
+crc32c_make_powers(void)
+{
+    crc32c_powers[0] = 1u << (31 - 8);
+    for (size_t k = 1; k < ARRAY_COUNT(crc32c_powers); k++)
+        crc32c_powers[k] = crc32c_multiply(crc32c_powers[k - 1], crc32c_powers[k - 1]);
+}
+
+/* The remainder when that many zero bytes follow. */
+static uint32_t
+crc32c_shift(uint32_t remainder, uint64_t zeros)
+{
+    (void) pthread_once(&crc32c_powers_once, crc32c_make_powers);
+    for (size_t k = 0; zeros != 0 && remainder != 0; k++, zeros >>= 1)
+        if ((zeros & 1) != 0)
+            remainder = crc32c_multiply(crc32c_powers[k], remainder);
+    return remainder;
+}
+
+uint32_t
+crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b)
+{
+    return crc32c_shift(crc_a, len_b) ^ crc_b;
+}
+
+uint32_t
+crc32c_piece(const void *data, size_t len, uint64_t bytes_behind)
+{
+    return crc32c_shift(~crc32c(UINT32_MAX, data, len), bytes_behind);
+}
+
+uint32_t
+crc32c_whole(uint32_t pieces, uint64_t total_bytes)
+{
+    return ~(pieces ^ crc32c_shift(UINT32_MAX, total_bytes));
+}

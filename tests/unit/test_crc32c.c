@@ -87,9 +87,64 @@ test_lengths_and_cuts(void)
     ok(wrong_cut == 0, "the same in two portions cut anywhere");
 }
 
+/* Combined at every cut; and from pieces in any order with zeros between them. */
+static void
+test_combined(void)
+{
+    enum
+    {
+        BYTES = 3000
+    };
+    static uint8_t data[BYTES], sparse[BYTES];
+    uint32_t wrong = 0;
+
+    for (size_t i = 0; i < BYTES; i++)
+        data[i] = (uint8_t) (i * 7 + i / 256);
+    for (size_t cut = 0; cut <= BYTES; cut += 11)
+        if (crc32c_combine(
+                crc32c(0, data, cut), crc32c(0, data + cut, BYTES - cut), BYTES - cut) !=
+            crc32c(0, data, BYTES))
+            wrong++;
+    ok(wrong == 0, "CRCs of two parts combine to that of the whole");
+
+    static const struct
+    {
+        const char *label;
+        struct
+        {
+            size_t at, len;
+        } pieces[4];
+    } cases[] = {
+        {"no piece: all zeros", {{0, 0}}},
+        {"one piece is all of it", {{0, BYTES}}},
+        {"in order", {{0, 1000}, {1000, 1000}, {2000, 1000}}},
+        {"out of order", {{2000, 1000}, {0, 1000}, {1000, 1000}}},
+        {"zeros before, between and behind", {{2000, 7}, {100, 500}, {1024, 512}}},
+        {"zeros behind", {{0, 1}}},
+        {"zeros before", {{BYTES - 1, 1}}},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        uint32_t pieces = 0;
+
+        memset(sparse, 0, sizeof sparse);
+        for (size_t k = 0; k < ARRAY_COUNT(cases[i].pieces); k++)
+        {
+            size_t at = cases[i].pieces[k].at, len = cases[i].pieces[k].len;
+
+            memcpy(sparse + at, data + at, len);
+            pieces ^= crc32c_piece(data + at, len, BYTES - at - len);
+        }
+        ok(crc32c_whole(pieces, BYTES) == crc32c(0, sparse, BYTES), "%s", cases[i].label);
+    }
+    ok(crc32c_whole(0, 0) == 0, "nothing at all");
+}
+
 int
 main(void)
 {
+    test_combined();
     test_known();
     test_lengths_and_cuts();
     return done_testing();
