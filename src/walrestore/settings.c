@@ -1,0 +1,252 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * Settings for recovery; see settings.h.
+ */
+#include "walrestore/settings.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/clock.h"
+
+#define SETTINGS_TARGET_PREFIX "recovery_target"
+#define SETTINGS_NAME_MAX 64
+
+const char *const settings_target_names[SETTINGS_TARGETS] = {
+    "recovery_target", "recovery_target_name", "recovery_target_time", "recovery_target_xid",
+    "recovery_target_lsn"};
+
+/* ---- quoting ---- */
+
+void
+settings_quote_shell(const char *word, StrBuf *out)
+{
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=:,./@";
+    bool quote = word[0] == '\0' || word[strspn(word, plain)] != '\0';
+
+    if (quote)
+        strbuf_putc(out, '\'');
+    for (const char *p = word; *p != '\0'; p++)
+    {
+        if (*p == '\'')
+            strbuf_puts(out, "'\\''");
+        else if (*p == '%')
+            strbuf_puts(out, "%%");
+        else
+            strbuf_putc(out, *p);
+    }
+    if (quote)
+        strbuf_putc(out, '\'');
+}
+
+void
+settings_quote_value(const char *value, StrBuf *out)
+{
+    strbuf_putc(out, '\'');
+    for (const char *p = value; *p != '\0'; p++)
+    {
+        if (*p == '\'' || *p == '\\')
+            strbuf_putc(out, *p);
+        strbuf_putc(out, *p);
+    }
+    strbuf_putc(out, '\'');
+}
+
+void
+settings_restore_command(
+    const char *walfetch, const char *config_file, const ConfigOverrides *overrides, StrBuf *out)
+{
+    settings_quote_shell(walfetch, out);
+    strbuf_puts(out, " --config ");
+    settings_quote_shell(config_file, out);
+    for (size_t i = 0; i < overrides->count; i++)
+    {
+        strbuf_putc(out, ' ');
+        settings_quote_shell(overrides->args[i], out);
+    }
+    strbuf_puts(out, " %f %p");
+}
+
+/* ---- lines ---- */
+
+/* The name of the setting that a line sets; false for comments and blank lines. */
+static bool
+settings_line_name(const char *line, size_t len, char name[SETTINGS_NAME_MAX], size_t *end)
+{
+    size_t from = 0, to;
+
+    while (from < len && (line[from] == ' ' || line[from] == '\t'))
+        from++;
+    for (to = from;
+         to < len && (isalnum((unsigned char) line[to]) || line[to] == '_' || line[to] == '.');)
+        to++;
+    if (to == from || to - from >= SETTINGS_NAME_MAX)
+        return false;
+    memcpy(name, line + from, to - from);
+    name[to - from] = '\0';
+    *end = to;
+    return true;
+}
+
+static bool
+settings_line_is(const char *line, size_t len, const char *text)
+{
+    while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == ' '))
+        len--;
+    return len == strlen(text) && memcmp(line, text, len) == 0;
+}
+
+/* Without its newline. */
+static size_t
+settings_line_length(const char *line, size_t left)
+{
+    const char *newline = memchr(line, '\n', left);
+
+    return newline != NULL ? (size_t) (newline - line) : left;
+}
+
+/* Whether the block that begins at text has an end; *len is what it takes, its end included. */
+static bool
+settings_find_end(const char *text, size_t left, size_t *len)
+{
+    for (size_t at = 0; at < left;)
+    {
+        size_t line = settings_line_length(text + at, left - at);
+        bool last = settings_line_is(text + at, line, SETTINGS_END);
+
+        at = MIN(at + line + 1, left);
+        if (!last)
+            continue;
+        *len = at;
+        return true;
+    }
+    return false;
+}
+
+static void
+settings_copy_line(const char *line, size_t len, StrBuf *out)
+{
+    char name[SETTINGS_NAME_MAX];
+    size_t end;
+
+    if (settings_line_name(line, len, name, &end) &&
+        strncasecmp(name, SETTINGS_TARGET_PREFIX, strlen(SETTINGS_TARGET_PREFIX)) == 0)
+        strbuf_puts(out, "# before walrestore: ");
+    strbuf_append(out, line, len);
+    strbuf_putc(out, '\n');
+}
+
+void
+settings_find_targets(const char *text, size_t len, bool found[SETTINGS_TARGETS])
+{
+    memset(found, 0, SETTINGS_TARGETS * sizeof *found);
+    for (size_t at = 0; at < len;)
+    {
+        size_t line = settings_line_length(text + at, len - at);
+        char name[SETTINGS_NAME_MAX];
+        size_t end;
+
+        for (size_t i = 0; i < SETTINGS_TARGETS; i++)
+        {
+            const char *value;
+
+            if (!settings_line_name(text + at, line, name, &end) ||
+                strcasecmp(name, settings_target_names[i]) != 0)
+                continue;
+            for (value = text + at + end;
+                 value < text + at + line && (*value == ' ' || *value == '\t' || *value == '=');)
+                value++;
+            /* the last one counts */
+            found[i] = text + at + line - value < 2 || memcmp(value, "''", 2) != 0;
+        }
+        at += line + 1;
+    }
+}
+
+/* ---- the block ---- */
+
+static void
+settings_put(const char *name, const char *value, StrBuf *out)
+{
+    strbuf_printf(out, "%s = ", name);
+    settings_quote_value(value, out);
+    strbuf_putc(out, '\n');
+}
+
+/* "2026-03-01 09:14:07.120000+00" */
+static void
+settings_put_time(int64_t at_us, StrBuf *out)
+{
+    char text[40], value[48];
+    size_t len;
+
+    (void) clock_format_iso(at_us, text, sizeof text);
+    len = strlen(text);
+    memcpy(value, text, len);
+    value[10] = ' ';
+    memcpy(value + len - 1, "+00", sizeof "+00"); /* for the Z */
+    settings_put("recovery_target_time", value, out);
+}
+
+static void
+settings_put_target(const Settings *s, StrBuf *out)
+{
+    char text[64];
+
+    switch (s->target->kind)
+    {
+        case RECOVERY_LATEST:
+            return;
+        case RECOVERY_IMMEDIATE:
+            settings_put("recovery_target", "immediate", out);
+            break;
+        case RECOVERY_TIME:
+            settings_put_time(s->target->time_us, out);
+            break;
+        case RECOVERY_LSN:
+            settings_put("recovery_target_lsn", lsn_format(s->target->lsn, text, sizeof text), out);
+            break;
+        case RECOVERY_XID:
+            strbuf_printf(out, "recovery_target_xid = '%" PRIu32 "'\n", s->target->xid);
+            break;
+        case RECOVERY_NAME:
+            settings_put("recovery_target_name", s->target->name, out);
+            break;
+    }
+    settings_put("recovery_target_inclusive", s->target->exclusive ? "off" : "on", out);
+    settings_put("recovery_target_action", restore_action_name(s->action), out);
+}
+
+void
+settings_rewrite(const char *old, size_t len, const Settings *settings, StrBuf *out)
+{
+    for (size_t at = 0; at < len;)
+    {
+        size_t line = settings_line_length(old + at, len - at);
+        size_t block;
+
+        if (settings_line_is(old + at, line, SETTINGS_BEGIN))
+        {
+            /* of a block without an end only the mark goes */
+            at += settings_find_end(old + at, len - at, &block) ? block : line + 1;
+            continue;
+        }
+        settings_copy_line(old + at, line, out);
+        at += line + 1;
+    }
+    strbuf_puts(out, SETTINGS_BEGIN "\n");
+    settings_put("restore_command", settings->restore_command, out);
+    for (size_t i = 0; i < SETTINGS_TARGETS; i++)
+        if (settings->clear[i])
+            settings_put(settings_target_names[i], "", out);
+    settings_put_target(settings, out);
+    if (settings->tli != 0)
+        strbuf_printf(out, "recovery_target_timeline = '%" PRIu32 "'\n", settings->tli);
+    else
+        settings_put("recovery_target_timeline", "latest", out);
+    strbuf_puts(out, SETTINGS_END "\n");
+}
