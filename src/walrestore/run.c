@@ -1,0 +1,287 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * The steps of a restore; see run.h.
+ */
+#include "walrestore/run.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "walrestore/finish.h"
+#include "walrestore/parts.h"
+
+/* ---- before anything is written ---- */
+
+static int
+restore_open(RestoreRun *run, Error *err)
+{
+    const RestoreOptions *o = &run->options;
+    const RepositoryOptions open = {
+        .system_identifier = o->system_identifier, .need_identities = true};
+    Deadline dl = deadline_after_ms(o->timeout_ms, run->cancel);
+
+    if (repository_open(run->cfg, &open, &dl, &run->repo, err) < 0 ||
+        backup_list_read(run->repo, o->timeout_ms, o->jobs, &run->backups, err) < 0)
+        return -1;
+    wal_inventory_init(&run->inv, run->repo->description.segment_bytes);
+    if (wal_inventory_list(run->repo, o->timeout_ms, &run->inv, err) < 0 ||
+        wal_inventory_read_histories(run->repo, o->timeout_ms, &run->inv, err) < 0)
+        return -1;
+    return 0;
+}
+
+/* --timeline=current: that of the backup, the newest one if none was named. */
+static int
+restore_resolve_timeline(RestoreRun *run, Error *err)
+{
+    RecoveryTarget *target = &run->options.target;
+    const Backup *backup = target->label != NULL ? backup_list_find(&run->backups, target->label)
+                                                 : backup_list_newest(&run->backups);
+
+    if (!run->options.timeline_current)
+        return 0;
+    if (backup == NULL || backup->state != BACKUP_COMPLETE)
+        return error_set(
+            err, ERROR_USAGE, "there is no backup whose timeline could be the current one");
+    target->tli = backup->header.tli;
+    return 0;
+}
+
+static int
+restore_find_target(RestoreRun *run, Error *err)
+{
+    const RestoreOptions *o = &run->options;
+    Progress progress = {0};
+    const TargetSearch search = {
+        .repo = run->repo,
+        .backups = &run->backups,
+        .inv = &run->inv,
+        .jobs = MIN(o->jobs, (unsigned) TARGET_JOBS_MAX),
+        .timeout_ms = o->timeout_ms,
+        .progress = &progress,
+        .cancel = run->cancel};
+
+    if (restore_resolve_timeline(run, err) < 0 ||
+        target_find(&search, &o->target, &run->found, err) < 0)
+        return -1;
+    run->header = &run->backups.items[run->found.plan.backup].header;
+    return 0;
+}
+
+static bool
+restore_has_key(const AgeIdentities *ids, const char *key_ids)
+{
+    for (const char *p = key_ids; *p != '\0';)
+    {
+        size_t len = strcspn(p, ",");
+        char id[2 * AGE_KEY_ID_BYTES + 1];
+
+        if (len < sizeof id)
+        {
+            memcpy(id, p, len);
+            id[len] = '\0';
+            if (age_identities_have_key_id(ids, id))
+                return true;
+        }
+        p += len + (p[len] == ',');
+    }
+    return false;
+}
+
+/* That the parts can be opened is known before the first one is fetched. */
+static int
+restore_check_keys(const RestoreRun *run, Error *err)
+{
+    for (size_t l = 0; l < run->plan.layer_count; l++)
+    {
+        const PlanLayer *layer = &run->plan.layers[l];
+
+        if (layer->fetch_parts == 0 || layer->key_ids[0] == '\0' ||
+            (run->repo->identities != NULL &&
+             restore_has_key(run->repo->identities, layer->key_ids)))
+            continue;
+        (void) error_set(
+            err, ERROR_DENIED,
+            "backup \"%s\" is encrypted for key ids %.400s and there is no identity with one of "
+            "them",
+            layer->label, layer->key_ids);
+        return error_hint(err, "Set [encryption] identity-file to a file with one of these keys.");
+    }
+    return 0;
+}
+
+static int
+restore_make_plan(RestoreRun *run, Error *err)
+{
+    const RestoreOptions *o = &run->options;
+    const PlanOptions options = {.databases = o->databases, .database_count = o->database_count};
+
+    if (place_check(&run->place, o, run->header, err) < 0 ||
+        plan_load(
+            run->repo, run->header->label, &options, o->timeout_ms, run->cancel, &run->plan, err) <
+            0)
+        return -1;
+    if (run->place.state == PLACE_IN_USE || run->place.state == PLACE_INTERRUPTED)
+    {
+        if (delta_compare(&run->place, &run->plan, o->jobs, run->cancel, &run->delta, err) < 0)
+            return error_wrap(err, "could not compare \"%s\"", run->place.path);
+        plan_select(&run->plan);
+    }
+    if (restore_check_keys(run, err) < 0)
+        return -1;
+    if (o->space_check && place_check_space(&run->place, &run->plan, err) < 0)
+        return -1;
+    return place_find_owners(&run->place, &run->plan, err);
+}
+
+/* ---- what the server will run ---- */
+
+/* walfetch beside this program; otherwise the one of the server's PATH. */
+static void
+restore_find_walfetch(char *path, size_t len)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash;
+
+    self[MAX(n, 0)] = '\0';
+    slash = strrchr(self, '/');
+    if (slash != NULL)
+    {
+        slash[1] = '\0';
+        if ((size_t) snprintf(path, len, "%swalfetch", self) < len && access(path, X_OK) == 0)
+            return;
+    }
+    (void) snprintf(path, len, "walfetch");
+}
+
+static int
+restore_make_command(RestoreRun *run, Error *err)
+{
+    AUTO(strbuf_reset) StrBuf command;
+    char walfetch[PATH_MAX], config[PATH_MAX];
+
+    strbuf_init(&command, sizeof run->restore_command - 1);
+    if (realpath(config_file(run->cfg), config) == NULL)
+        return error_sys(err, "could not look at \"%s\"", config_file(run->cfg));
+    restore_find_walfetch(walfetch, sizeof walfetch);
+    settings_restore_command(walfetch, config, &run->options.cli.overrides, &command);
+    if (strbuf_finish(&command, err) < 0)
+        return error_wrap(err, "could not put restore_command together");
+    if (strchr(strbuf_text(&command), '\n') != NULL)
+        return error_set(
+            err, ERROR_USAGE, "restore_command cannot be set: a name in it has a line break");
+    memcpy(run->restore_command, strbuf_text(&command), command.len + 1);
+    return 0;
+}
+
+/* ---- writing ---- */
+
+static int
+restore_fill(RestoreRun *run, Error *err)
+{
+    Progress progress;
+    const PartsRun parts = {
+        .repo = run->repo,
+        .place = &run->place,
+        .plan = &run->plan,
+        .jobs = run->options.jobs,
+        .timeout_ms = run->options.timeout_ms,
+        .cancel = run->cancel,
+        .progress = &progress};
+    int64_t begin_ms = clock_monotonic_ms();
+    int rc;
+
+    progress_begin(&progress, "restoring", run->plan.fetch_bytes);
+    rc = parts_restore(&parts, err);
+    progress_end(&progress);
+    run->fetch_ms = clock_monotonic_ms() - begin_ms;
+    if (rc < 0)
+        return -1;
+    begin_ms = clock_monotonic_ms();
+    progress_begin(&progress, "syncing", 0);
+    rc = parts_sync(&parts, err);
+    progress_end(&progress);
+    run->sync_ms = clock_monotonic_ms() - begin_ms;
+    return rc;
+}
+
+static int
+restore_write(RestoreRun *run, Error *err)
+{
+    const RestoreOptions *o = &run->options;
+    Settings settings = {
+        .restore_command = run->restore_command,
+        .target = &o->target,
+        /* a standby follows promotions; a recovery goes where the plan has looked, nowhere else */
+        .tli = o->standby && o->target.tli == 0 ? 0 : run->found.plan.tli,
+        .action = o->action};
+
+    run->begun = true;
+    if (place_begin(&run->place, &run->plan, err) < 0)
+        return -1;
+    if ((run->place.state == PLACE_IN_USE || run->place.state == PLACE_INTERRUPTED) &&
+        delta_clean(&run->place, &run->plan, &run->delta, err) < 0)
+        return -1;
+    if (place_make_folders(&run->place, &run->plan, err) < 0 || restore_fill(run, err) < 0 ||
+        finish_directory(&run->place, &run->plan, &settings, o->standby, err) < 0)
+        return -1;
+    return place_end(&run->place, err);
+}
+
+/* How fast one part comes, for the expected time. */
+static int
+restore_try(RestoreRun *run, Error *err)
+{
+    const PartsRun parts = {
+        .repo = run->repo,
+        .place = &run->place,
+        .plan = &run->plan,
+        .jobs = 1,
+        .timeout_ms = run->options.timeout_ms,
+        .cancel = run->cancel};
+
+    return parts_try(&parts, &run->try_bytes, &run->try_ms, err);
+}
+
+int
+restore_run(RestoreRun *run, Error *err)
+{
+    run->begin_ms = clock_monotonic_ms();
+    if (restore_make_command(run, err) < 0 || restore_open(run, err) < 0 ||
+        restore_find_target(run, err) < 0 || restore_make_plan(run, err) < 0)
+        return error_wrap(err, "could not restore");
+    if (run->options.dry_run && restore_try(run, err) < 0)
+        return error_wrap(err, "could not restore");
+    if (report_plan(run, err) < 0)
+        return -1;
+    if (!run->options.dry_run && restore_write(run, err) < 0)
+    {
+        (void) error_wrap(err, "could not restore to \"%s\"", run->place.path);
+        if (err->hint[0] == '\0')
+            (void) error_hint(
+                err, "The directory is incomplete, and no server starts in it; the same command "
+                     "can be given again.");
+        return -1;
+    }
+    run->total_ms = clock_monotonic_ms() - run->begin_ms;
+    return report_result(run, err);
+}
+
+void
+restore_run_reset(RestoreRun *run)
+{
+    plan_reset(&run->plan);
+    place_reset(&run->place);
+    target_found_reset(&run->found);
+    wal_inventory_reset(&run->inv);
+    backup_list_reset(&run->backups);
+    repository_free(run->repo);
+    config_free(run->cfg);
+    restore_options_reset(&run->options);
+}
