@@ -5,8 +5,8 @@
  * restore points. Bytes are pushed in order, in any portions, from the start of a segment (a
  * record that began before it is passed over); over any number of segments of one timeline history.
  *
- * WAL page magic decides the version, 14 to 18. Headers of records and the first bytes of their
- * main data are read, CRCs are not (WalCheck and the digests of the repository have been there).
+ * WAL page magic decides the version, 14 to 18. WAL ends where PostgreSQL's reader finds its end:
+ * page headers, back links and CRCs of records are checked. Memory does not depend on the records.
  */
 #ifndef WALSTREAM_WAL_SCAN_H
 #define WALSTREAM_WAL_SCAN_H
