@@ -13,17 +13,15 @@ void *
 array_grow(void *items, size_t count, size_t *cap, size_t item_bytes, Error *err)
 {
     size_t want = ARRAY_FIRST_ITEMS;
-    void *grown;
+    size_t bytes;
+    void *grown = NULL;
 
     assert(count <= *cap && item_bytes > 0);
     if (count < *cap)
         return items;
-    if (*cap > 0 && __builtin_mul_overflow(*cap, 2, &want))
-    {
-        (void) error_nomem(err);
-        return NULL;
-    }
-    grown = reallocarray(items, want, item_bytes);
+    if ((*cap == 0 || !__builtin_mul_overflow(*cap, 2, &want)) &&
+        !__builtin_mul_overflow(want, item_bytes, &bytes))
+        grown = realloc(items, bytes);
     if (grown == NULL)
     {
         (void) error_nomem(err);

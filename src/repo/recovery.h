@@ -85,9 +85,13 @@ void recovery_plan_reset(RecoveryPlan *plan); /* fit for AUTO */
 
 /*
  * Backups that are on the line of target->tli and whose own WAL is there, newest first, that can
- * come into question: for LSN those with stop_lsn at or before it (exclusive: before); for TIME
- * those stopped at or before it; otherwise all. The first one that the target is reached from is
- * the one to take; for XID and NAME the caller looks into the WAL behind each (wal_scan.h).
+ * come into question: for LSN those with stop_lsn at or before it (inclusive or not: the record
+ * that PostgreSQL stops behind or in front of is the first one that begins there or later, and all
+ * that makes the backup consistent is in front of it) and WAL beyond it; for TIME those stopped at
+ * or before it; otherwise all. The first one that the target is reached from is the one to take;
+ * for XID and NAME the caller looks into the WAL behind each (wal_scan.h).
+ *
+ * The latest timeline is the newest one that there is WAL of.
  *
  * candidates  owned by the caller (free), count in *count
  * Errors      USAGE with a hint that says what can be reached: no backup, target before the first
@@ -97,6 +101,21 @@ MUST_CHECK int recovery_candidates(
     const BackupList *list, const WalInventory *inv, const RecoveryTarget *target,
     RecoveryPlan **candidates, size_t *count, Error *err);
 void recovery_plans_free(RecoveryPlan *plans, size_t count);
+
+/*
+ * The timeline whose file PostgreSQL will read segno from, on the line of history: the newest one
+ * that has begun in it or before and that there is any of. 0: there is none.
+ */
+TimelineId
+recovery_segment_timeline(const WalInventory *inv, const TimelineHistory *history, SegmentNo segno);
+
+/*
+ * Sets the hint of err to what can be reached on the line of tli: the windows next to at_us or lsn,
+ * of which either may be 0; the newest when both are. Returns -1.
+ */
+int recovery_hint_windows(
+    const BackupList *list, const WalInventory *inv, TimelineId tli, int64_t at_us, Lsn lsn,
+    Error *err);
 
 /* "between 2026-03-01 09:14:07 UTC (0/3000060) and ..." of a window, into buf of 256. Returns buf.
  */

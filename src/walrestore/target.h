@@ -10,8 +10,8 @@
  * backwards XID, NAME               WAL is searched, from the newest backup that comes into
  * question to the end of its line, then from the one before it, and so on
  *
- * Memory: for each job one WAL segment and what it found in it; nothing on disk but unlinked
- * temporary memory files.
+ * Memory: little. WAL segments being looked at are unlinked files in $TMPDIR or /tmp, two for each
+ * job but no more than 256 MiB in all, or one when it is larger.
  */
 #ifndef WALRESTORE_TARGET_H
 #define WALRESTORE_TARGET_H
