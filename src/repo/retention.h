@@ -15,7 +15,8 @@
  *                months, years that have one.
  *   pitr         every moment of that time, as a duration only: the anchor, which is the newest
  *                restorable backup that is older (or the oldest there is), all WAL from its start
- *                on, and the first restorable backup behind each hole in that WAL
+ *                on, the first restorable backup behind each hole in that WAL, and the oldest that
+ *                is younger: the next anchor, without which the window could never move
  *   pins         as long as they last
  *
  * Always kept: what a kept incremental needs (its chain, the backups whose bundles are used), the
@@ -32,8 +33,9 @@
  * where the first WAL of a later one begins.
  *
  * Along a line the order is that of LSNs: an anchor has no younger backup in front of it, so that
- * a server's clock that was set back cannot move the window. Backups from the future (more than a
- * day) never bound WAL.
+ * a server's clock that was set back cannot move the window, as far as the backups that are kept
+ * tell of it. A backup from the future (more than a
+ * day) is taken to be as old as the next one behind it, so that it is not kept until then.
  *
  * Without pitr WAL is kept, on every timeline, from the oldest backup on that "full" or
  * "incremental" keeps. If "full" is empty too, all WAL is kept; also while a served line has no
@@ -85,7 +87,8 @@ typedef enum RetentionReason
     RETENTION_UNREADABLE = 1 << 12 /* its manifest, or one that may need it, is damaged */
 } RetentionReason;
 
-/* "full,weekly" for messages and JSON; buf of 160 bytes. Returns buf. */
+#define RETENTION_REASONS_MAX 160
+/* "full,weekly" for messages and JSON; buf of RETENTION_REASONS_MAX bytes. Returns buf. */
 char *retention_format_reasons(unsigned reasons, char *buf);
 
 /* WAL to keep: [start, end), whole segments. */
