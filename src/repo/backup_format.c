@@ -227,7 +227,7 @@ backup_header_copy_owned(const BackupHeader *header, BackupHeader *out, Error *e
         return error_nomem(err);
     for (size_t i = 0; i < header->database_count; i++)
     {
-        out->databases[i].oid = header->databases[i].oid;
+        out->databases[i] = header->databases[i];
         out->databases[i].name = strdup(header->databases[i].name);
         if (out->databases[i].name == NULL)
             return error_nomem(err);

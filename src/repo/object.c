@@ -759,50 +759,17 @@ object_get(
 
 /* ---- a small one into memory ---- */
 
-typedef struct ObjectTextSink
-{
-    Stage stage;
-    StrBuf *text; /* borrowed */
-} ObjectTextSink;
-
-static int
-object_text_sink_write(Stage *st, const void *buf, size_t len, Error *err)
-{
-    ObjectTextSink *s = (ObjectTextSink *) st;
-
-    strbuf_append(s->text, buf, len);
-    return strbuf_finish(s->text, err);
-}
-
-static int
-object_text_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
-static void
-object_text_sink_destroy(Stage *st UNUSED)
-{
-}
-
-static const StageOps object_text_sink_ops = {
-    .name = "text",
-    .write = object_text_sink_write,
-    .finish = object_text_sink_finish,
-    .destroy = object_text_sink_destroy,
-};
-
 int
 object_get_bytes(
     Store *store, const char *key, const AgeIdentities *ids, size_t max_plain_bytes, char **out,
     size_t *len, const Deadline *dl, Error *err)
 {
     AUTO(strbuf_reset) StrBuf text;
-    ObjectTextSink sink = {.text = &text};
+    AUTO(stage_freep) Stage *sink = NULL;
 
     strbuf_init(&text, max_plain_bytes);
-    stage_init(&sink.stage, &object_text_sink_ops, NULL);
-    if (object_get(store, key, ids, max_plain_bytes, &sink.stage, dl, NULL, err) < 0)
+    if (stage_strbuf_sink_new(&text, &sink, err) < 0 ||
+        object_get(store, key, ids, max_plain_bytes, sink, dl, NULL, err) < 0)
         return -1;
     /* an empty object has its terminator too */
     strbuf_append(&text, "", 0);

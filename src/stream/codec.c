@@ -282,3 +282,54 @@ codec_decoder_new(uint64_t max_plain_bytes, Stage *next, Stage **out, Error *err
     *out = &d->stage;
     return 0;
 }
+
+/* ---- the first frame ---- */
+
+/* Steps through it; ctx is that of ops. */
+static int
+codec_step_first(
+    const CodecFrameOps *ops, void *ctx, const uint8_t *in, size_t in_len, uint64_t max_plain_bytes,
+    Stage *sink, Error *err)
+{
+    uint8_t out[16384];
+    CodecStep step = {.in = in, .in_len = in_len, .out = out, .out_cap = sizeof out};
+    uint64_t plain_bytes = 0;
+
+    do
+    {
+        if (ops->step(ctx, &step, err) < 0)
+            return -1;
+        if (step.out_len > max_plain_bytes - plain_bytes)
+            return error_set(
+                err, ERROR_CORRUPT, "could not decompress: more than the %llu bytes allowed",
+                (unsigned long long) max_plain_bytes);
+        plain_bytes += step.out_len;
+        if (stage_write(sink, out, step.out_len, err) < 0)
+            return -1;
+    } while (!step.frame_done && (step.in_len > 0 || step.out_len == step.out_cap));
+    return step.frame_done ? 1 : 0;
+}
+
+int
+codec_decode_first(const void *data, size_t len, uint64_t max_plain_bytes, Stage *sink, Error *err)
+{
+    if (len < 4)
+        return 0;
+    for (size_t i = 0; i < ARRAY_COUNT(codec_frames); i++)
+    {
+        void *ctx = NULL;
+
+        if (codec_frames[i]->magic != get_u32le(data))
+            continue;
+        if (codec_frames[i]->open(max_plain_bytes, &ctx, err) < 0)
+            return -1;
+
+        int rc = codec_step_first(codec_frames[i], ctx, data, len, max_plain_bytes, sink, err);
+
+        codec_frames[i]->close(ctx);
+        return rc;
+    }
+    return error_set(
+        err, ERROR_CORRUPT, "could not decompress: neither an lz4 nor a zstd frame (magic %08x)",
+        (unsigned) get_u32le(data));
+}

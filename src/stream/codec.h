@@ -44,4 +44,14 @@ codec_encoder_new(CodecSpec spec, uint64_t plain_bytes_hint, Stage *next, Stage 
  */
 MUST_CHECK int codec_decoder_new(uint64_t max_plain_bytes, Stage *next, Stage **out, Error *err);
 
+/*
+ * The first frame alone, of data that may be cut anywhere; sink is written to and not finished.
+ *
+ * 1    all of it went to sink, and its checksum is right
+ * 0    data ends within it; what is in sink means nothing
+ * -1   CORRUPT: no frame of any method, damaged, more than max_plain_bytes; what sink returns
+ */
+MUST_CHECK int
+codec_decode_first(const void *data, size_t len, uint64_t max_plain_bytes, Stage *sink, Error *err);
+
 #endif

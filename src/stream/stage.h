@@ -12,7 +12,7 @@
 #ifndef WALSTREAM_STAGE_H
 #define WALSTREAM_STAGE_H
 
-#include "common/error.h"
+#include "common/strbuf.h"
 
 typedef enum StageState
 {
@@ -77,5 +77,8 @@ MUST_CHECK int stage_fd_sink_new(int fd, const char *what, Stage **out, Error *e
 /* Into caller's memory; CORRUPT if more than cap arrives. *len is set to 0, then follows each
  * write. */
 MUST_CHECK int stage_memory_sink_new(void *buf, size_t cap, size_t *len, Stage **out, Error *err);
+
+/* Appends to text, which is borrowed and has its own maximum. */
+MUST_CHECK int stage_strbuf_sink_new(StrBuf *text, Stage **out, Error *err);
 
 #endif

@@ -188,3 +188,52 @@ stage_memory_sink_new(void *buf, size_t cap, size_t *len, Stage **out, Error *er
     *out = &s->stage;
     return 0;
 }
+
+/* ---- sink: text builder ---- */
+
+typedef struct StageStrbufSink
+{
+    Stage stage;
+    StrBuf *text;
+} StageStrbufSink;
+
+static int
+stage_strbuf_sink_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    StageStrbufSink *s = (StageStrbufSink *) st;
+
+    strbuf_append(s->text, buf, len);
+    return strbuf_finish(s->text, err);
+}
+
+static int
+stage_strbuf_sink_finish(Stage *st UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+static void
+stage_strbuf_sink_destroy(Stage *st)
+{
+    free(st);
+}
+
+static const StageOps stage_strbuf_sink_ops = {
+    .name = "text",
+    .write = stage_strbuf_sink_write,
+    .finish = stage_strbuf_sink_finish,
+    .destroy = stage_strbuf_sink_destroy,
+};
+
+int
+stage_strbuf_sink_new(StrBuf *text, Stage **out, Error *err)
+{
+    StageStrbufSink *s = malloc(sizeof *s);
+
+    if (s == NULL)
+        return error_nomem(err);
+    stage_init(&s->stage, &stage_strbuf_sink_ops, NULL);
+    s->text = text;
+    *out = &s->stage;
+    return 0;
+}

@@ -1,0 +1,425 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * One line of a manifest, written and read; see manifest_internal.h. Everything that can be said of
+ * a line by itself is checked here.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/parse.h"
+#include "common/utf8.h"
+#include "repo/json_read.h"
+#include "repo/manifest_internal.h"
+
+#define LINE_MODE_MAX 07777u
+#define LINE_OWNER_MAX 256 /* of names of users and groups, with NUL */
+#define LINE_PAGE_BYTES 8192u
+
+/* ---- writing ---- */
+
+/* The first member: a path by its small letter, or in hex by the capital one. */
+static void
+line_put_path(StrBuf *out, char letter, const char *path)
+{
+    if (utf8_valid(path))
+    {
+        strbuf_printf(out, "{\"%c\": ", letter);
+        strbuf_put_json(out, path);
+        return;
+    }
+    strbuf_printf(out, "{\"%c\": \"", letter - 'a' + 'A');
+    for (const char *p = path; *p != '\0'; p++)
+        strbuf_printf(out, "%02x", (unsigned) (unsigned char) *p);
+    strbuf_putc(out, '"');
+}
+
+/* Names of users that are not UTF-8 count as not known. */
+static void
+line_put_owner(StrBuf *out, const char *member, const char *name)
+{
+    if (name == NULL || name[0] == '\0' || strlen(name) >= LINE_OWNER_MAX || !utf8_valid(name))
+        return;
+    strbuf_printf(out, ", \"%s\": ", member);
+    strbuf_put_json(out, name);
+}
+
+static void
+line_put_hex(StrBuf *out, const char *member, const uint8_t *data, size_t len)
+{
+    char hex[2 * CHECKSUM_MAX_BYTES + 1];
+
+    assert(2 * len < sizeof hex);
+    strbuf_printf(out, ", \"%s\": \"%s\"", member, format_hex(data, len, hex));
+}
+
+static void
+line_put_blocks(StrBuf *out, const char *member, const BlockSet *blocks)
+{
+    strbuf_printf(out, ", \"%s\": \"", member);
+    block_set_format(blocks, out);
+    strbuf_putc(out, '"');
+}
+
+void
+manifest_format_file(const BackupFile *file, ChecksumAlgorithm checksum, StrBuf *out)
+{
+    bool folder = file->kind == BACKUP_FILE_FOLDER;
+
+    line_put_path(out, folder ? 'd' : 'f', file->path);
+    strbuf_printf(out, ", \"m\": \"%04o\"", (unsigned) (file->mode & LINE_MODE_MAX));
+    line_put_owner(out, "u", file->user);
+    line_put_owner(out, "g", file->group);
+    if (!folder)
+    {
+        strbuf_printf(out, ", \"t\": %" PRId64 ", \"s\": %" PRIu64, file->modified_s, file->bytes);
+        if (file->stored_bytes != file->bytes)
+            strbuf_printf(out, ", \"n\": %" PRIu64, file->stored_bytes);
+        strbuf_printf(out, ", \"b\": %u, \"o\": %" PRIu64, (unsigned) file->bundle, file->offset);
+        if (checksum != CHECKSUM_NONE)
+            line_put_hex(out, "c", file->checksum, checksum_bytes(checksum));
+        line_put_hex(out, "x", file->xxh128, sizeof file->xxh128);
+        if (file->kind == BACKUP_FILE_INCREMENTAL)
+        {
+            strbuf_printf(out, ", \"i\": %u", (unsigned) file->truncation_blocks);
+            line_put_blocks(out, "k", &file->blocks);
+        }
+        if (file->damaged.count > 0)
+            line_put_blocks(out, "w", &file->damaged);
+    }
+    strbuf_puts(out, "}\n");
+}
+
+void
+manifest_format_part(const BackupPart *part, StrBuf *out)
+{
+    strbuf_printf(
+        out, "{\"p\": %u, \"b\": %u, \"z\": [", (unsigned) part->part, (unsigned) part->bundle);
+    for (uint32_t i = 0; i < part->frame_count; i++)
+        strbuf_printf(out, "%s%u", i > 0 ? ", " : "", (unsigned) part->frame_bytes[i]);
+    strbuf_printf(
+        out, "], \"l\": %" PRIu64 ", \"s\": %" PRIu64, part->last_plain_bytes, part->stored_bytes);
+    if (part->owner != NULL && part->owner[0] != '\0')
+    {
+        strbuf_puts(out, ", \"u\": ");
+        strbuf_put_json(out, part->owner);
+        strbuf_printf(out, ", \"v\": %u", (unsigned) part->owner_bundle);
+    }
+    strbuf_puts(out, "}\n");
+}
+
+/* ---- reading ---- */
+
+static int
+line_bad_member(const char *member, Error *err)
+{
+    return error_set(err, ERROR_CORRUPT, "it has no valid member \"%s\"", member);
+}
+
+/* Relative, and without anything that leads out of the data directory. */
+static bool
+line_path_valid(const char *path)
+{
+    size_t len = strlen(path);
+
+    if (len == 0 || len >= DATA_PATH_MAX)
+        return false;
+    for (;;)
+    {
+        size_t part_len = strcspn(path, "/");
+
+        if (part_len == 0 || (part_len == 1 && path[0] == '.') ||
+            (part_len == 2 && path[0] == '.' && path[1] == '.'))
+            return false;
+        if (path[part_len] == '\0')
+            return true;
+        path += part_len + 1;
+    }
+}
+
+/* The path by one of its two members, of which the line has exactly one. */
+static bool
+line_read_path(ManifestLine *line, const char *member, const char *member_hex)
+{
+    size_t hex_len = json_string_length(json_object_get(line->doc, member_hex));
+
+    if (json_object_get(line->doc, member_hex) == NULL)
+        return json_read_text(line->doc, member, line->path, sizeof line->path) &&
+               line_path_valid(line->path);
+    if (json_object_get(line->doc, member) != NULL || hex_len / 2 >= sizeof line->path ||
+        !json_read_hex(line->doc, member_hex, (uint8_t *) line->path, hex_len / 2) ||
+        memchr(line->path, '\0', hex_len / 2) != NULL)
+        return false;
+    line->path[hex_len / 2] = '\0';
+    return line_path_valid(line->path);
+}
+
+/* Four octal digits. */
+static bool
+line_read_mode(const json_t *doc, uint32_t *out)
+{
+    const char *text = json_string_value(json_object_get(doc, "m"));
+    uint32_t mode = 0;
+
+    if (text == NULL || strlen(text) != 4)
+        return false;
+    for (size_t i = 0; i < 4; i++)
+    {
+        if (text[i] < '0' || text[i] > '7')
+            return false;
+        mode = mode << 3 | (uint32_t) (text[i] - '0');
+    }
+    *out = mode;
+    return true;
+}
+
+/* The name in doc, borrowed; "" when there is none. */
+static bool
+line_read_owner(const json_t *doc, const char *member, const char **out)
+{
+    const json_t *value = json_object_get(doc, member);
+
+    *out = "";
+    if (value == NULL)
+        return true;
+    if (!json_is_string(value) || json_string_length(value) >= LINE_OWNER_MAX)
+        return false;
+    *out = json_string_value(value);
+    return true;
+}
+
+static int
+line_read_blocks(const json_t *doc, const char *member, BlockSet *out, Error *err)
+{
+    const json_t *value = json_object_get(doc, member);
+
+    if (!json_is_string(value))
+        return line_bad_member(member, err);
+    if (block_set_parse(json_string_value(value), json_string_length(value), out, err) < 0)
+        return error_wrap(err, "member \"%s\"", member);
+    return 0;
+}
+
+/* Which blocks, and that sizes agree with them (FORMAT.md, "Restoring a chain"). */
+static int
+line_parse_incremental(ManifestLine *line, Error *err)
+{
+    BackupFile *file = &line->file;
+
+    file->kind = BACKUP_FILE_INCREMENTAL;
+    if (!json_read_u32(line->doc, "i", &file->truncation_blocks) ||
+        file->truncation_blocks > BLOCK_SET_MAX_BLOCK)
+        return line_bad_member("i", err);
+    if (line_read_blocks(line->doc, "k", &file->blocks, err) < 0)
+        return -1;
+
+    uint64_t blocks = MAX(file->truncation_blocks, block_set_end(&file->blocks));
+
+    if (file->bytes != blocks * LINE_PAGE_BYTES)
+        return line_bad_member("s", err);
+    if (file->stored_bytes < block_set_blocks(&file->blocks) * LINE_PAGE_BYTES)
+        return line_bad_member("n", err);
+    return 0;
+}
+
+static int
+line_parse_file(ManifestLine *line, ChecksumAlgorithm checksum, Error *err)
+{
+    const json_t *doc = line->doc;
+    const json_t *modified = json_object_get(doc, "t");
+    BackupFile *file = &line->file;
+    uint64_t end;
+
+    if (!line_read_path(line, "f", "F"))
+        return line_bad_member("f", err);
+    file->path = line->path;
+    if (!line_read_mode(doc, &file->mode))
+        return line_bad_member("m", err);
+    if (!line_read_owner(doc, "u", &file->user))
+        return line_bad_member("u", err);
+    if (!line_read_owner(doc, "g", &file->group))
+        return line_bad_member("g", err);
+    if (!json_is_integer(modified))
+        return line_bad_member("t", err);
+    file->modified_s = json_integer_value(modified);
+    if (!json_read_u64(doc, "s", &file->bytes))
+        return line_bad_member("s", err);
+    file->stored_bytes = file->bytes;
+    if (json_object_get(doc, "n") != NULL && !json_read_u64(doc, "n", &file->stored_bytes))
+        return line_bad_member("n", err);
+    if (!json_read_u32(doc, "b", &file->bundle) || file->bundle >= BACKUP_BUNDLES_MAX)
+        return line_bad_member("b", err);
+    if (!json_read_u64(doc, "o", &file->offset) ||
+        __builtin_add_overflow(file->offset, file->stored_bytes, &end) || end > INT64_MAX)
+        return line_bad_member("o", err);
+    if (checksum != CHECKSUM_NONE &&
+        !json_read_hex(doc, "c", file->checksum, checksum_bytes(checksum)))
+        return line_bad_member("c", err);
+    if (!json_read_hex(doc, "x", file->xxh128, sizeof file->xxh128))
+        return line_bad_member("x", err);
+    if (json_object_get(doc, "w") != NULL && line_read_blocks(doc, "w", &file->damaged, err) < 0)
+        return -1;
+    if (json_object_get(doc, "i") != NULL)
+        return line_parse_incremental(line, err);
+    file->kind = BACKUP_FILE_WHOLE;
+    return file->stored_bytes == file->bytes ? 0 : line_bad_member("n", err);
+}
+
+static int
+line_parse_folder(ManifestLine *line, Error *err)
+{
+    BackupFile *file = &line->file;
+
+    file->kind = BACKUP_FILE_FOLDER;
+    if (!line_read_path(line, "d", "D"))
+        return line_bad_member("d", err);
+    file->path = line->path;
+    if (!line_read_mode(line->doc, &file->mode))
+        return line_bad_member("m", err);
+    if (!line_read_owner(line->doc, "u", &file->user))
+        return line_bad_member("u", err);
+    if (!line_read_owner(line->doc, "g", &file->group))
+        return line_bad_member("g", err);
+    return 0;
+}
+
+/* Lengths of frames, none longer than one can be; *total is their sum. */
+static bool
+line_read_frames(ManifestLine *line, uint64_t *total)
+{
+    const json_t *list = json_object_get(line->doc, "z");
+    size_t n = json_array_size(list);
+
+    if (!json_is_array(list) || n == 0 || n > BACKUP_PART_MAX_FRAMES)
+        return false;
+    *total = 0;
+    for (size_t i = 0; i < n; i++)
+    {
+        const json_t *value = json_array_get(list, i);
+        json_int_t bytes = json_integer_value(value);
+
+        if (!json_is_integer(value) || bytes < 1 || bytes > BACKUP_FRAME_MAX_BYTES)
+            return false;
+        line->frame_bytes[i] = (uint32_t) bytes;
+        *total += (uint64_t) bytes;
+    }
+    line->part.frame_count = (uint32_t) n;
+    line->part.frame_bytes = line->frame_bytes;
+    return *total <= BACKUP_PART_MAX_BYTES;
+}
+
+/* The label in front and, encrypted, the age header and 16 bytes each 64 KiB. */
+static bool
+line_part_bytes_possible(uint64_t stored, uint64_t frames)
+{
+    return stored > frames &&
+           stored <= frames + frames / 65536 * 16 + AGE_HEADER_MAX + OBJECT_LABEL_MAX;
+}
+
+static int
+line_parse_part(ManifestLine *line, Error *err)
+{
+    const json_t *doc = line->doc;
+    BackupPart *part = &line->part;
+    uint64_t frames;
+
+    if (!json_read_u32(doc, "p", &part->part))
+        return line_bad_member("p", err);
+    if (!json_read_u32(doc, "b", &part->bundle) || part->bundle >= BACKUP_BUNDLES_MAX)
+        return line_bad_member("b", err);
+    if (!line_read_frames(line, &frames))
+        return line_bad_member("z", err);
+    if (!json_read_u64(doc, "l", &part->last_plain_bytes) || part->last_plain_bytes < 1 ||
+        part->last_plain_bytes > BACKUP_FRAME_BYTES)
+        return line_bad_member("l", err);
+    if (!json_read_u64(doc, "s", &part->stored_bytes) ||
+        !line_part_bytes_possible(part->stored_bytes, frames))
+        return line_bad_member("s", err);
+    part->owner_bundle = part->bundle;
+    if (json_object_get(doc, "u") == NULL)
+        return 0;
+    part->owner = json_string_value(json_object_get(doc, "u"));
+    if (part->owner == NULL || !backup_label_name_valid(part->owner))
+        return line_bad_member("u", err);
+    if (!json_read_u32(doc, "v", &part->owner_bundle) || part->owner_bundle >= BACKUP_BUNDLES_MAX)
+        return line_bad_member("v", err);
+    return 0;
+}
+
+static int
+line_parse_trailer(ManifestLine *line, Error *err)
+{
+    if (!json_read_u64(json_object_get(line->doc, "trailer"), "lines", &line->trailer_lines))
+        return line_bad_member("lines", err);
+    return 0;
+}
+
+void
+manifest_line_reset(ManifestLine *line)
+{
+    backup_header_reset(&line->header);
+    backup_file_reset(&line->file);
+    json_read_free(&line->doc);
+    /* not the whole of it: frame_bytes and path are large */
+    line->file = (BackupFile){0};
+    line->part = (BackupPart){0};
+    line->trailer_lines = 0;
+}
+
+/* By the member that tells what it is. */
+static int
+line_parse_doc(ManifestLine *line, ChecksumAlgorithm checksum, Error *err)
+{
+    const json_t *doc = line->doc;
+
+    if (json_object_get(doc, "f") != NULL || json_object_get(doc, "F") != NULL)
+    {
+        line->kind = MANIFEST_LINE_FILE;
+        return line_parse_file(line, checksum, err);
+    }
+    if (json_object_get(doc, "d") != NULL || json_object_get(doc, "D") != NULL)
+    {
+        line->kind = MANIFEST_LINE_FILE;
+        return line_parse_folder(line, err);
+    }
+    if (json_object_get(doc, "p") != NULL)
+    {
+        line->kind = MANIFEST_LINE_PART;
+        return line_parse_part(line, err);
+    }
+    if (json_object_get(doc, "header") != NULL)
+    {
+        line->kind = MANIFEST_LINE_HEADER;
+        return manifest_parse_header(json_object_get(doc, "header"), &line->header, err);
+    }
+    if (json_object_get(doc, "trailer") != NULL)
+    {
+        line->kind = MANIFEST_LINE_TRAILER;
+        return line_parse_trailer(line, err);
+    }
+    return error_set(err, ERROR_CORRUPT, "it is neither header, file, folder, part nor trailer");
+}
+
+int
+manifest_line_parse(
+    const char *text, size_t len, ChecksumAlgorithm checksum, ManifestLine *line, Error *err)
+{
+    json_error_t why;
+
+    manifest_line_reset(line);
+    line->doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    if (line->doc == NULL && json_error_code(&why) == json_error_out_of_memory)
+        return error_nomem(err);
+    if (!json_is_object(line->doc))
+    {
+        manifest_line_reset(line);
+        return error_set(err, ERROR_CORRUPT, "it is not a JSON object");
+    }
+    if (line_parse_doc(line, checksum, err) < 0)
+    {
+        manifest_line_reset(line);
+        return -1;
+    }
+    return 0;
+}
