@@ -35,15 +35,16 @@ typedef struct Backup
     char resumes[BACKUP_LABEL_NAME_MAX]; /* UNFINISHED: from its start object; "" none */
     bool pinned;
     int64_t pinned_until_us; /* 0: forever */
-    /* COMPLETE incrementals: index of the parent, or SIZE_MAX when a link of the chain is missing
-     * or damaged, and the backup cannot be restored */
-    size_t parent;
+    size_t parent; /* COMPLETE incrementals with a whole chain: its index; else SIZE_MAX */
+    /* COMPLETE: a link of the chain, or a backup whose bundles are used, is missing, damaged or
+     * another one than it was: it cannot be restored */
     bool chain_broken;
 } Backup;
 
 typedef struct BackupList
 {
-    Backup *items; /* owned; by start_lsn's time (started_us), unfinished ones by newest_us */
+    /* owned; by time: complete ones by started_us, others by newest_us (damaged ones first) */
+    Backup *items;
     size_t count;
     size_t cap;
     int64_t store_now_us; /* the store's clock, as far as it tells: newest_us of anything seen, or

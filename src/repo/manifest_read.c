@@ -163,7 +163,13 @@ manifest_read_index(
 {
     AUTO(manifest_scan_reset)
     ManifestScan scan = {
-        .handlers = handlers, .ctx = ctx, .label = label, .checksum = checksum, .lines_only = true};
+        .handlers = handlers,
+        .ctx = ctx,
+        .label = label,
+        .checksum = checksum,
+        .lines_only = true,
+        .one_bundle = true,
+        .bundle = bundle};
     AUTO(free_text) char *text = NULL;
     char key[LAYOUT_KEY_MAX];
     size_t len;

@@ -876,6 +876,437 @@ test_handler_stops(void)
        "when the stored one is read, too");
 }
 
+/* ---- in memory ---- */
+
+/* A manifest of this many files, each in front of a part of its own bundle when its number says so.
+ */
+static void
+put_many(Repository *repo, size_t count, const char *label)
+{
+    AUTO(manifest_writer_freep) ManifestWriter *w = new_writer("lz4");
+    AUTO(strbuf_reset) StrBuf text;
+    BackupHeader header = test_header();
+    uint32_t frames[4] = {1000, 1001, 1002, 1003};
+    uint64_t stored;
+    Error err = {0};
+    bool good = true;
+    char path[64];
+
+    (void) strcpy(header.label, label);
+    strbuf_init(&text, 1u << 20);
+    for (size_t i = 0; i < count && good; i++)
+    {
+        BackupFile file = {
+            .kind = BACKUP_FILE_WHOLE,
+            .path = path,
+            .mode = 0600,
+            .user = "postgres",
+            .group = "postgres",
+            .bytes = 8192,
+            .stored_bytes = 8192,
+            .bundle = (uint32_t) (i / 100),
+            .offset = 512 + i % 100 * 9216};
+
+        (void) snprintf(path, sizeof path, "base/%zu/%zu", 16384 + i / 1000, 20000 + i);
+        manifest_format_file(&file, CHECKSUM_CRC32C, &text);
+        if (i % 100 == 99 || i == count - 1)
+        {
+            BackupPart part = {
+                .bundle = file.bundle,
+                .frame_count = 4,
+                .frame_bytes = frames,
+                .last_plain_bytes = BACKUP_FRAME_BYTES,
+                .stored_bytes = 5000};
+
+            manifest_format_part(&part, &text);
+            part.part = 1;
+            part.frame_count = 1;
+            part.last_plain_bytes = 512;
+            part.stored_bytes = 1200;
+            manifest_format_part(&part, &text);
+            good = manifest_writer_add(w, strbuf_text(&text), text.len, &err) == 0;
+            strbuf_clear(&text);
+        }
+    }
+    if (!good || manifest_writer_put(w, repo, &header, &no_deadline, &stored, &err) < 0)
+        abort();
+}
+
+static void
+test_load(void)
+{
+    static const size_t count = 100000;
+    AUTO(store_freep) Store *store = new_store();
+    AUTO(manifest_reset) Manifest m = {0};
+    Repository repo;
+    Error err = {0};
+    bool found = true;
+    char path[64];
+
+    test_repo_init(&repo, store);
+    put_many(&repo, count, LABEL);
+
+    struct mallinfo2 before = mallinfo2();
+
+    if (!ok(manifest_load(&repo, LABEL, &no_deadline, &m, &err) == 0, "%zu files are loaded%s",
+            count, err.msg))
+        return;
+
+    struct mallinfo2 after = mallinfo2();
+
+    /* 0 under a sanitizer, whose malloc counts elsewhere */
+    diag(
+        "%zu bytes for a file, %zu of them for BackupFile",
+        (after.uordblks + after.hblkhd - before.uordblks - before.hblkhd) / count,
+        sizeof(BackupFile));
+    for (size_t i = 0; i < count; i++)
+    {
+        (void) snprintf(path, sizeof path, "base/%zu/%zu", 16384 + i / 1000, 20000 + i);
+        found = found && manifest_find(&m, path) == &m.files[i];
+    }
+    ok(m.file_count == count && found, "each is found by its path");
+    ok(manifest_find(&m, "base/16384/19999") == NULL && manifest_find(&m, "") == NULL,
+       "others are not");
+    ok(strcmp(m.files[count - 1].user, "postgres") == 0 && m.files[5].bundle == 0 &&
+           strcmp(m.header.label, LABEL) == 0,
+       "and has what it should");
+
+    static const struct
+    {
+        uint32_t bundle;
+        uint64_t offset;
+        int part; /* -1: none */
+    } cases[] = {
+        {0, 0, 0},
+        {0, 4 * BACKUP_FRAME_BYTES - 1, 0},
+        {0, 4 * BACKUP_FRAME_BYTES, 1},
+        {0, 4 * BACKUP_FRAME_BYTES + 511, 1},
+        {0, 4 * BACKUP_FRAME_BYTES + 512, -1},
+        {999, 0, 0},
+        {999, 4 * BACKUP_FRAME_BYTES, 1},
+        {999, UINT64_MAX, -1},
+        {1000, 0, -1},
+        {UINT32_MAX, 0, -1},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        const BackupPart *part = manifest_find_part(&m, cases[i].bundle, cases[i].offset);
+
+        ok(cases[i].part < 0 ? part == NULL
+                             : part != NULL && part->bundle == cases[i].bundle &&
+                                   part->part == (uint32_t) cases[i].part &&
+                                   strcmp(part->owner, LABEL) == 0 && part->frame_bytes[0] == 1000,
+           "byte %" PRIu64 " of bundle %u is in part %d", cases[i].offset, cases[i].bundle,
+           cases[i].part);
+    }
+}
+
+/* A manifest that the writer would not make: text in frames, labelled as it should be. */
+static void
+put_text(Store *store, const char *label, const char *text, size_t header_len, size_t len)
+{
+    AUTO(strbuf_reset) StrBuf payload;
+    AUTO(object_sealed_reset) ObjectSealed sealed = {0};
+    const size_t cuts[] = {0, header_len, len};
+    ObjectPutResult result;
+    char key[LAYOUT_KEY_MAX];
+    Error err = {0};
+    bool good = true;
+
+    strbuf_init(&payload, 64u << 20);
+    for (size_t i = 0; i < 2 && good; i++)
+    {
+        AUTO(stage_freep) Stage *chain = NULL;
+        Stage *sink = NULL;
+
+        good = cuts[i] == cuts[i + 1] ||
+               (stage_strbuf_sink_new(&payload, &sink, &err) == 0 &&
+                codec_encoder_new((CodecSpec){.method = CODEC_LZ4}, 0, sink, &chain, &err) == 0 &&
+                stage_write(chain, text + cuts[i], cuts[i + 1] - cuts[i], &err) == 0 &&
+                stage_finish(chain, &err) == 0);
+    }
+    if (!good ||
+        object_seal(
+            NULL, backup_manifest_key(label, key), payload.data, payload.len, &sealed, &err) < 0 ||
+        object_put_sealed(store, &sealed, &no_deadline, &result, &err) < 0)
+        abort();
+}
+
+/* What there is in a store under a key that is hostile or damaged. */
+static void
+test_bad_objects(void)
+{
+    static const struct
+    {
+        const char *label, *lines;
+        int header_rc, read_rc, load_rc;
+    } cases[] = {
+        {"good", "H d f00 q00 T", 0, 0, 0},
+        {"a folder twice", "H d d T", 0, 0, 0},
+        {"a file twice", "H f00 q00 f10 q10 T", 0, 0, -1},
+        {"no trailer", "H d", 0, -1, -1},
+        {"no header", "d T", -1, -1, -1},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        AUTO(store_freep) Store *store = new_store();
+        AUTO(strbuf_reset) StrBuf text;
+        AUTO(backup_header_reset) BackupHeader header = {0};
+        AUTO(manifest_reset) Manifest m = {0};
+        ManifestHandlers none = {0};
+        Repository repo;
+        Error err1 = {.kind = ERROR_CORRUPT};
+        Error err2 = err1;
+        Error err3 = err1;
+
+        test_repo_init(&repo, store);
+        strbuf_init(&text, 65536);
+        put_scan_lines(cases[i].lines, &text);
+        put_text(store, LABEL, text.data, strcspn(text.data, "\n") + 1, text.len);
+        ok(manifest_read_header(&repo, LABEL, &no_deadline, &header, &err1) == cases[i].header_rc &&
+               manifest_read(&repo, LABEL, &no_deadline, &none, NULL, &err2) == cases[i].read_rc &&
+               manifest_load(&repo, LABEL, &no_deadline, &m, &err3) == cases[i].load_rc &&
+               err1.kind == ERROR_CORRUPT && err2.kind == ERROR_CORRUPT &&
+               err3.kind == ERROR_CORRUPT,
+           "%s: %s", cases[i].label, err3.msg);
+    }
+
+    AUTO(store_freep) Store *store = new_store();
+    AUTO(strbuf_reset) StrBuf text;
+    AUTO(backup_header_reset) BackupHeader header = {0};
+    Repository repo;
+    Error err = {0};
+
+    test_repo_init(&repo, store);
+    strbuf_init(&text, 4u << 20);
+    put_scan_lines("H d T", &text);
+    put_text(store, "two-lines", text.data, text.len, text.len);
+    put_text(store, "other", text.data, strcspn(text.data, "\n") + 1, text.len);
+    ok(manifest_read_header(&repo, "other", &no_deadline, &header, &err) == -1 &&
+           err.kind == ERROR_CORRUPT,
+       "the header is that of another backup: %s", err.msg);
+    ok(manifest_read_header(&repo, "two-lines", &no_deadline, &header, &err) == -1 &&
+           err.kind == ERROR_CORRUPT,
+       "more than the header in the first frame: %s", err.msg);
+    repo.description.system_identifier++;
+    put_text(store, LABEL, text.data, strcspn(text.data, "\n") + 1, text.len);
+    ok(manifest_read_header(&repo, LABEL, &no_deadline, &header, &err) == -1 &&
+           err.kind == ERROR_CORRUPT && strstr(err.msg, "system identifier") != NULL,
+       "a manifest of another system: %s", err.msg);
+    test_repo_init(&repo, store);
+    (void) strcpy(repo.description.cluster, "replica");
+    ok(manifest_read_header(&repo, LABEL, &no_deadline, &header, &err) == -1 &&
+           err.kind == ERROR_CORRUPT && strstr(err.msg, "replica") != NULL,
+       "a manifest of another cluster: %s", err.msg);
+
+    /* more than 8 MiB from a few KiB */
+    AUTO(strbuf_reset) StrBuf bomb;
+
+    test_repo_init(&repo, store);
+    strbuf_init(&bomb, 20u << 20);
+    strbuf_append(&bomb, text.data, strcspn(text.data, "\n") + 1);
+
+    size_t header_len = bomb.len;
+
+    for (size_t i = 0; i < 9u << 20; i += 64)
+        strbuf_puts(&bomb, "                                                                ");
+    put_text(store, "bomb", bomb.data, header_len, bomb.len);
+
+    ManifestHandlers none = {0};
+
+    ok(manifest_read(&repo, "bomb", &no_deadline, &none, NULL, &err) == -1 &&
+           err.kind == ERROR_CORRUPT,
+       "a line without an end: %s", err.msg);
+    put_text(store, "front", bomb.data + header_len, 2u << 20, 2u << 20);
+    ok(manifest_read_header(&repo, "front", &no_deadline, &header, &err) == -1 &&
+           err.kind == ERROR_CORRUPT,
+       "a header of more than 1 MiB: %s", err.msg);
+}
+
+static void
+get_object(Store *store, const char *key, StrBuf *out)
+{
+    AUTO(stage_freep) Stage *sink = NULL;
+    Error err = {0};
+
+    if (stage_strbuf_sink_new(out, &sink, &err) < 0 ||
+        store_get(store, key, (ByteRange){0}, sink, &no_deadline, &err) < 0)
+        abort();
+}
+
+static void
+put_object(Store *store, const char *key, const void *data, size_t len)
+{
+    struct iovec iov = {.iov_len = len};
+    StoreBody body = {.iov = &iov, .iov_count = 1, .bytes = len};
+    Error err = {0};
+
+    /* a store does not write to what it is given */
+    memcpy(&iov.iov_base, &data, sizeof data);
+    if (store_put(store, key, &body, &no_deadline, &err) < 0)
+        abort();
+}
+
+/* Each byte of a stored manifest changed, and cut at each place. */
+static void
+test_damage(void)
+{
+    AUTO(store_freep) Store *store = new_store();
+    AUTO(strbuf_reset) StrBuf object;
+    AUTO(manifest_writer_freep) ManifestWriter *w = new_writer("lz4");
+    BackupHeader header = test_header();
+    ManifestHandlers none = {0};
+    Repository repo;
+    uint64_t stored;
+    Error err = {0};
+    char key[LAYOUT_KEY_MAX];
+    size_t unseen = 0;
+    size_t header_unseen = 0;
+    size_t other_kind = 0;
+
+    test_repo_init(&repo, store);
+    add_words(w, "d f00 q00");
+    if (manifest_writer_put(w, &repo, &header, &no_deadline, &stored, &err) < 0)
+        abort();
+    strbuf_init(&object, 65536);
+    get_object(store, backup_manifest_key(LABEL, key), &object);
+    for (size_t i = 0; i < 2 * object.len; i++)
+    {
+        AUTO(store_freep) Store *copy = new_store();
+        AUTO(backup_header_reset) BackupHeader got = {0};
+        size_t at = i / 2;
+        bool cut = i % 2 == 0;
+
+        object.data[at] = (char) (object.data[at] ^ 0x10);
+        put_object(copy, key, object.data, cut ? at : object.len);
+        object.data[at] = (char) (object.data[at] ^ 0x10);
+        test_repo_init(&repo, copy);
+        if (manifest_read(&repo, LABEL, &no_deadline, &none, NULL, &err) == 0)
+            unseen++;
+        else if (err.kind != ERROR_CORRUPT)
+            other_kind++;
+        if (manifest_read_header(&repo, LABEL, &no_deadline, &got, &err) == 0)
+        {
+            /* behind the header's frame the header cannot know; a cut is seen by the length */
+            header_unseen += cut ? 1 : 0;
+            other_kind += strcmp(got.label, LABEL) == 0 && got.stop_lsn == header.stop_lsn ? 0 : 1;
+        }
+        else if (err.kind != ERROR_CORRUPT)
+            other_kind++;
+    }
+    ok(unseen == 0, "%zu places: no change is read", object.len);
+    ok(header_unseen == 0, "the header's reader sees every cut");
+    ok(other_kind == 0, "all of them are CORRUPT, and a header that is read is the right one");
+}
+
+/* Headers around the size of the first request, and how many requests they need. */
+static void
+test_large_headers(void)
+{
+    static const struct
+    {
+        size_t databases;
+        uint64_t gets;
+    } cases[] = {{0, 1}, {100, 1}, {3000, 2}};
+    static char name[40];
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        Store *counted = NULL;
+        BackupHeader header = test_header();
+        AUTO(backup_header_reset) BackupHeader got = {0};
+        AUTO(manifest_writer_freep) ManifestWriter *w = new_writer("zstd");
+        Repository repo;
+        uint64_t stored;
+        Error err = {0};
+        uint32_t noise = 1;
+
+        if (store_count_new(new_store(), &counted, &err) < 0)
+            abort();
+
+        AUTO(store_freep) Store *store = counted;
+
+        header.database_count = cases[i].databases;
+        header.databases = calloc(cases[i].databases + 1, sizeof *header.databases);
+        for (size_t d = 0; d < cases[i].databases; d++)
+        {
+            for (size_t c = 0; c < sizeof name - 1; c++)
+            {
+                noise = noise * 1664525u + 1013904223u;
+                name[c] = (char) ('0' + (noise >> 24) % 64);
+            }
+            header.databases[d] = (BackupDatabase){.oid = 5, .name = strdup(name)};
+        }
+        test_repo_init(&repo, store);
+
+        int put_rc = manifest_writer_put(w, &repo, &header, &no_deadline, &stored, &err);
+        uint64_t gets = store_count_read(store).gets;
+        int rc = manifest_read_header(&repo, LABEL, &no_deadline, &got, &err);
+
+        ok(put_rc == 0 && rc == 0 && got.database_count == cases[i].databases,
+           "%zu databases in the header: %s", cases[i].databases, err.msg);
+        ok(store_count_read(store).gets - gets == cases[i].gets,
+           "need %" PRIu64 " requests of a "
+           "manifest of %" PRIu64 " bytes",
+           cases[i].gets, stored);
+        for (size_t d = 0; d < cases[i].databases; d++)
+            free(header.databases[d].name);
+        free(header.databases);
+    }
+}
+
+static void
+test_index(void)
+{
+    static const struct
+    {
+        const char *label, *lines;
+        bool good;
+    } cases[] = {
+        {"an index", "f30 f31 p30 q31", true},
+        {"an empty one", "", true},
+        {"one without parts", "f30", false},
+        {"one with another bundle", "f30 q30 f10 q10", false},
+        {"one with a header", "H f30 q30", false},
+        {"one with a trailer", "f30 q30 T", false},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        AUTO(store_freep) Store *store = new_store();
+        AUTO(strbuf_reset) StrBuf text;
+        AUTO(strbuf_reset) StrBuf seen;
+        ObjectFormat format = {.codec = {.method = CODEC_LZ4}};
+        ObjectPutResult result;
+        Repository repo;
+        Error err = {0};
+        char key[LAYOUT_KEY_MAX];
+
+        test_repo_init(&repo, store);
+        strbuf_init(&text, 65536);
+        strbuf_init(&seen, 65536);
+        put_scan_lines(cases[i].lines, &text);
+        if (object_put_bytes(
+                store, &format, backup_index_key("b7", 3, key), strbuf_text(&text), text.len,
+                &no_deadline, &result, &err) < 0)
+            abort();
+
+        int rc = manifest_read_index(
+            &repo, "b7", 3, CHECKSUM_CRC32C, &no_deadline, &note_handlers, &seen, &err);
+
+        ok(cases[i].good ? rc == 0 : rc == -1 && err.kind == ERROR_CORRUPT, "%s: %s%s",
+           cases[i].label, strbuf_text(&seen), rc < 0 ? err.msg : "");
+        ok(rc < 0 || text.len == 0 || strstr(strbuf_text(&seen), "P3.1+1=b7:3") != NULL,
+           "%s: its parts are that backup's", cases[i].label);
+        ok(manifest_read_index(
+               &repo, "b7", 4, CHECKSUM_CRC32C, &no_deadline, &note_handlers, &seen, &err) == -1 &&
+               err.kind == ERROR_NOT_FOUND,
+           "%s: another is not found", cases[i].label);
+    }
+}
+
 int
 main(void)
 {
@@ -890,5 +1321,10 @@ main(void)
     test_write_read("zstd:3");
     test_write_read("none");
     test_handler_stops();
+    test_load();
+    test_bad_objects();
+    test_damage();
+    test_large_headers();
+    test_index();
     return done_testing();
 }

@@ -1,0 +1,363 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * A manifest in memory; see manifest.h.
+ *
+ * Texts, blocks and lengths of frames lie one behind the other in slabs, which are freed as a
+ * whole. Paths are found by a table of places in the array of files, open addressing, hashed with a
+ * number that nobody can know who writes manifests.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <xxhash.h>
+
+#include "common/array.h"
+#include "repo/manifest_internal.h"
+
+#define SLAB_BYTES ((size_t) 256 * 1024)
+#define SLAB_ALIGN _Alignof(uint64_t)
+#define LOAD_FILES_MAX ((size_t) 1 << 31) /* the table has 32-bit numbers */
+#define NO_FILE UINT32_MAX
+
+typedef struct Slab
+{
+    struct Slab *next;
+    uint64_t data[];
+} Slab;
+
+struct ManifestStorage
+{
+    Slab *slabs;
+    uint8_t *free; /* in the newest slab */
+    size_t free_bytes;
+    char *label; /* in a slab: the header's would move with the Manifest */
+    uint64_t seed;
+    uint32_t *table;    /* places in files, NO_FILE: free */
+    size_t table_count; /* a power of two */
+};
+
+/* While it is loaded. */
+typedef struct ManifestLoad
+{
+    Manifest *manifest;
+    size_t file_cap;
+    size_t part_cap;
+} ManifestLoad;
+
+/* ---- slabs ---- */
+
+static void *
+slab_alloc(struct ManifestStorage *s, size_t bytes, Error *err)
+{
+    bytes = (bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    if (bytes > s->free_bytes)
+    {
+        /* bytes come from a line, which is bounded */
+        size_t slab_bytes = MAX(bytes, SLAB_BYTES);
+        Slab *slab = malloc(sizeof *slab + slab_bytes);
+
+        if (slab == NULL)
+        {
+            (void) error_nomem(err);
+            return NULL;
+        }
+        slab->next = s->slabs;
+        s->slabs = slab;
+        s->free = (uint8_t *) slab->data;
+        s->free_bytes = slab_bytes;
+    }
+
+    void *taken = s->free;
+
+    s->free += bytes;
+    s->free_bytes -= bytes;
+    return taken;
+}
+
+static void *
+slab_copy(struct ManifestStorage *s, const void *data, size_t bytes, Error *err)
+{
+    void *copy = slab_alloc(s, bytes, err);
+
+    if (copy != NULL)
+        memcpy(copy, data, bytes);
+    return copy;
+}
+
+/* *text becomes a copy: of nothing, "", or what the file before had, when it is the same. */
+static int
+slab_copy_owner(struct ManifestStorage *s, const char **text, const char *before, Error *err)
+{
+    if (strcmp(*text, before) == 0)
+        *text = before;
+    else
+        *text = slab_copy(s, *text, strlen(*text) + 1, err);
+    return *text != NULL ? 0 : -1;
+}
+
+static int
+slab_copy_blocks(struct ManifestStorage *s, BlockSet *set, Error *err)
+{
+    if (set->count == 0)
+    {
+        *set = (BlockSet){0};
+        return 0;
+    }
+    set->cap = set->count;
+    set->ranges = slab_copy(s, set->ranges, set->count * sizeof *set->ranges, err);
+    return set->ranges != NULL ? 0 : -1;
+}
+
+/* ---- the table of paths ---- */
+
+/* Where path is, or where it may be put. */
+static uint32_t *
+load_slot(const Manifest *m, const char *path)
+{
+    const struct ManifestStorage *s = m->storage;
+    size_t at = (size_t) XXH3_64bits_withSeed(path, strlen(path), s->seed) & (s->table_count - 1);
+
+    while (s->table[at] != NO_FILE && strcmp(m->files[s->table[at]].path, path) != 0)
+        at = (at + 1) & (s->table_count - 1);
+    return &s->table[at];
+}
+
+/* Room for one more, at most three quarters full. */
+static int
+load_grow_table(Manifest *m, Error *err)
+{
+    struct ManifestStorage *s = m->storage;
+    size_t want = MAX((size_t) 1024, 2 * s->table_count);
+
+    if (4 * (m->file_count + 1) <= 3 * s->table_count)
+        return 0;
+
+    uint32_t *table = malloc(want * sizeof *table);
+
+    if (table == NULL)
+        return error_nomem(err);
+    memset(table, 0xFF, want * sizeof *table);
+    free(s->table);
+    s->table = table;
+    s->table_count = want;
+    for (size_t i = 0; i < m->file_count; i++)
+        *load_slot(m, m->files[i].path) = (uint32_t) i;
+    return 0;
+}
+
+/* ---- loading ---- */
+
+static int
+load_header(void *ctx, const BackupHeader *header, Error *err)
+{
+    Manifest *m = ((ManifestLoad *) ctx)->manifest;
+
+    m->storage->label = slab_copy(m->storage, header->label, strlen(header->label) + 1, err);
+    if (m->storage->label == NULL)
+        return -1;
+    return backup_header_copy(header, &m->header, err);
+}
+
+static int
+load_file(void *ctx, const BackupFile *file, Error *err)
+{
+    ManifestLoad *load = ctx;
+    Manifest *m = load->manifest;
+    const BackupFile *before = m->file_count > 0 ? &m->files[m->file_count - 1] : NULL;
+    BackupFile copy = *file;
+
+    if (m->file_count >= LOAD_FILES_MAX)
+        return error_set(
+            err, ERROR_CORRUPT, "the manifest of backup \"%s\" has more than %zu files",
+            m->header.label, LOAD_FILES_MAX);
+    if (load_grow_table(m, err) < 0)
+        return -1;
+
+    uint32_t *slot = load_slot(m, file->path);
+
+    if (*slot != NO_FILE)
+    {
+        /* a folder may be told of by more than one */
+        if (file->kind == BACKUP_FILE_FOLDER && m->files[*slot].kind == BACKUP_FILE_FOLDER)
+            return 0;
+        return error_set(
+            err, ERROR_CORRUPT, "the manifest of backup \"%s\" has file \"%s\" twice",
+            m->header.label, file->path);
+    }
+    copy.path = slab_copy(m->storage, file->path, strlen(file->path) + 1, err);
+    if (copy.path == NULL ||
+        slab_copy_owner(m->storage, &copy.user, before != NULL ? before->user : "", err) < 0 ||
+        slab_copy_owner(m->storage, &copy.group, before != NULL ? before->group : "", err) < 0 ||
+        slab_copy_blocks(m->storage, &copy.blocks, err) < 0 ||
+        slab_copy_blocks(m->storage, &copy.damaged, err) < 0)
+        return -1;
+
+    BackupFile *files = array_grow(m->files, m->file_count, &load->file_cap, sizeof *files, err);
+
+    if (files == NULL)
+        return -1;
+    m->files = files;
+    *slot = (uint32_t) m->file_count;
+    m->files[m->file_count++] = copy;
+    return 0;
+}
+
+/* A text of the owner that stays: one of the header's list, or ours of its label. */
+static const char *
+load_owner(const Manifest *m, const char *owner)
+{
+    for (size_t i = 0; i < m->header.uses_count; i++)
+        if (strcmp(m->header.uses[i], owner) == 0)
+            return m->header.uses[i];
+    return m->storage->label;
+}
+
+static int
+load_part(void *ctx, const BackupPart *part, Error *err)
+{
+    ManifestLoad *load = ctx;
+    Manifest *m = load->manifest;
+    BackupPart copy = *part;
+    BackupPart *parts = array_grow(m->parts, m->part_count, &load->part_cap, sizeof *parts, err);
+
+    if (parts == NULL)
+        return -1;
+    m->parts = parts;
+    copy.owner = load_owner(m, part->owner);
+    copy.frame_bytes = slab_copy(
+        m->storage, part->frame_bytes, part->frame_count * sizeof *part->frame_bytes, err);
+    if (copy.frame_bytes == NULL)
+        return -1;
+    m->parts[m->part_count++] = copy;
+    return 0;
+}
+
+static int
+load_compare_parts(const void *a, const void *b)
+{
+    const BackupPart *left = a;
+    const BackupPart *right = b;
+
+    if (left->bundle != right->bundle)
+        return left->bundle > right->bundle ? 1 : -1;
+    return (left->part > right->part) - (left->part < right->part);
+}
+
+/* Gives back what doubling took too much; that this fails does no harm. */
+static void *
+load_shrink(void *items, size_t count, size_t item_bytes)
+{
+    void *shrunk = count > 0 ? realloc(items, count * item_bytes) : NULL;
+
+    return shrunk != NULL ? shrunk : items;
+}
+
+static int
+load_storage_new(struct ManifestStorage **out, Error *err)
+{
+    struct ManifestStorage *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return error_nomem(err);
+    if (getrandom(&s->seed, sizeof s->seed, 0) != sizeof s->seed)
+    {
+        free(s);
+        return error_sys(err, "could not get random bytes");
+    }
+    *out = s;
+    return 0;
+}
+
+int
+manifest_load(Repository *repo, const char *label, const Deadline *dl, Manifest *out, Error *err)
+{
+    static const ManifestHandlers handlers = {
+        .header = load_header, .file = load_file, .part = load_part};
+    AUTO(manifest_reset) Manifest m = {0};
+    ManifestLoad load = {.manifest = &m};
+
+    if (load_storage_new(&m.storage, err) < 0)
+        return -1;
+    if (manifest_read(repo, label, dl, &handlers, &load, err) < 0)
+        return -1;
+    m.files = load_shrink(m.files, m.file_count, sizeof *m.files);
+    m.parts = load_shrink(m.parts, m.part_count, sizeof *m.parts);
+    if (m.part_count > 1)
+        qsort(m.parts, m.part_count, sizeof *m.parts, load_compare_parts);
+
+    *out = m;
+    m = (Manifest){0};
+    return 0;
+}
+
+void
+manifest_reset(Manifest *manifest)
+{
+    struct ManifestStorage *s = manifest->storage;
+
+    backup_header_reset(&manifest->header);
+    free(manifest->files);
+    free(manifest->parts);
+    while (s != NULL && s->slabs != NULL)
+    {
+        Slab *slab = s->slabs;
+
+        s->slabs = slab->next;
+        free(slab);
+    }
+    if (s != NULL)
+        free(s->table);
+    free(s);
+    *manifest = (Manifest){0};
+}
+
+/* ---- finding ---- */
+
+const BackupFile *
+manifest_find(const Manifest *manifest, const char *path)
+{
+    if (manifest->file_count == 0)
+        return NULL;
+
+    const uint32_t *slot = load_slot(manifest, path);
+
+    return *slot != NO_FILE ? &manifest->files[*slot] : NULL;
+}
+
+/* Whether the part begins at or before this frame of this bundle. */
+static bool
+load_part_before(const BackupPart *part, uint32_t bundle, uint64_t frame)
+{
+    if (part->bundle != bundle)
+        return part->bundle < bundle;
+    return part->first_frame <= frame;
+}
+
+const BackupPart *
+manifest_find_part(const Manifest *manifest, uint32_t bundle, uint64_t offset)
+{
+    uint64_t frame = offset / BACKUP_FRAME_BYTES;
+    size_t low = 0;
+    size_t high = manifest->part_count;
+
+    while (low < high)
+    {
+        size_t middle = low + (high - low) / 2;
+
+        if (load_part_before(&manifest->parts[middle], bundle, frame))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0)
+        return NULL;
+
+    const BackupPart *part = &manifest->parts[low - 1];
+    uint64_t end =
+        (uint64_t) (part->first_frame + (uint64_t) part->frame_count - 1) * BACKUP_FRAME_BYTES +
+        part->last_plain_bytes;
+
+    return part->bundle == bundle && offset < end ? part : NULL;
+}
