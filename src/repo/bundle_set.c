@@ -173,6 +173,9 @@ bundle_set_begin(BundleSet *set, Bundle **out, Error *err)
 
     int rc = bundle_set_check_locked(set, err);
 
+    if (rc == 0 && set->next_bundle >= BACKUP_BUNDLES_MAX)
+        rc = error_set(
+            err, ERROR_USAGE, "a backup cannot have more than %u bundles", BACKUP_BUNDLES_MAX);
     if (rc == 0)
     {
         bundle->no = set->next_bundle++;
@@ -377,7 +380,7 @@ bundle_set_put_part(BundleSet *set, BundlePartBuf *buf, ObjectSealed *sealed, Er
     }
     if (buf != NULL)
         bundle_set_give_back(set, buf);
-    return rc;
+    return rc < 0 ? error_wrap(err, "could not store part \"%s\"", key) : 0;
 }
 
 /* Adds the lines of the parts to those of the files. */
@@ -417,7 +420,7 @@ bundle_set_put_index(BundleSet *set, Bundle *bundle, Error *err)
             set->options.repo->store, &set->index_format,
             backup_index_key(set->label, bundle->no, key), strbuf_text(&bundle->files),
             bundle->files.len, &dl, &result, err) < 0)
-        return -1;
+        return error_wrap(err, "could not store index \"%s\"", key);
     if (bundle->folders.len > 0 &&
         manifest_writer_add(
             set->options.manifest, strbuf_text(&bundle->folders), bundle->folders.len, err) < 0)

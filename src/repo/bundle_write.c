@@ -35,6 +35,8 @@ struct BundleWriter
     BundleSet *set; /* borrowed */
     bool failed;    /* for good */
     Error failure;
+    bool take_failed; /* the callback did, with take_err */
+    Error take_err;
 
     Bundle *bundle; /* NULL: none is open; the set's in the end */
     struct archive *tar;
@@ -166,32 +168,32 @@ bundle_writer_take_bytes(BundleWriter *w, const uint8_t *data, size_t len, Error
 
 /* ---- tar ---- */
 
-/* What libarchive calls with the bytes of the archive. Our error waits in the writer. */
+/*
+ * What libarchive calls with the bytes of the archive. It never hears of our failures, which
+ * bundle_writer_tar_check looks for: after an answer of -1 it would not free all that it has (seen
+ * in 3.6.2).
+ */
 static la_ssize_t
-bundle_writer_take(struct archive *tar, void *ctx, const void *buf, size_t len)
+bundle_writer_take(struct archive *tar UNUSED, void *ctx, const void *buf, size_t len)
 {
     BundleWriter *w = ctx;
 
-    if (w->failed)
-        return -1;
-    if (bundle_writer_take_bytes(w, buf, len, &w->failure) < 0)
-    {
-        w->failed = true;
-        archive_set_error(tar, w->failure.sys_errno, "%s", w->failure.msg);
-        return -1;
-    }
+    if (!w->take_failed && bundle_writer_take_bytes(w, buf, len, &w->take_err) < 0)
+        w->take_failed = true;
     return (la_ssize_t) len;
 }
 
-/* Says why libarchive failed: our own reason, if it was in our callback. */
+/* good: what libarchive thinks of its call. Then our own reason comes first. */
 static int
-bundle_writer_tar_failed(const BundleWriter *w, Error *err)
+bundle_writer_tar_check(const BundleWriter *w, bool good, Error *err)
 {
-    if (w->failed)
+    if (w->take_failed)
     {
-        *err = w->failure;
+        *err = w->take_err;
         return -1;
     }
+    if (good)
+        return 0;
     if (archive_errno(w->tar) == ENOMEM)
         return error_nomem(err);
 
@@ -213,6 +215,19 @@ bundle_writer_fail(BundleWriter *w, const Error *err)
     return -1;
 }
 
+/* The same, of what was done for a file; what the set says of a part has nothing to do with it. */
+static int
+bundle_writer_fail_file(BundleWriter *w, const char *path, Error *err)
+{
+    Error set_err = {0};
+
+    if (bundle_set_check(w->set, &set_err) < 0)
+        *err = set_err;
+    else
+        (void) error_wrap(err, "could not store \"%s\"", path);
+    return bundle_writer_fail(w, err);
+}
+
 /* Before every call. */
 static int
 bundle_writer_check(const BundleWriter *w, Error *err)
@@ -226,8 +241,8 @@ bundle_writer_check(const BundleWriter *w, Error *err)
 }
 
 /*
- * Plain ustar headers where they suffice. Names are bytes: whatever the locale, they are neither
- * converted nor refused.
+ * Plain ustar headers where they suffice. Names are bytes: one that cannot be converted to UTF-8 is
+ * written as it is, with a warning, which is none of ours.
  */
 static int
 bundle_writer_open_tar(BundleWriter *w, Error *err)
@@ -235,36 +250,25 @@ bundle_writer_open_tar(BundleWriter *w, Error *err)
     w->tar = archive_write_new();
     if (w->tar == NULL)
         return error_nomem(err);
-    if (archive_write_set_format_pax_restricted(w->tar) != ARCHIVE_OK ||
-        archive_write_set_options(w->tar, "hdrcharset=BINARY") != ARCHIVE_OK ||
-        archive_write_set_bytes_per_block(w->tar, 0) != ARCHIVE_OK ||
-        archive_write_open(w->tar, w, NULL, bundle_writer_take, NULL) != ARCHIVE_OK)
-        return bundle_writer_tar_failed(w, err);
-    return 0;
-}
-
-/* Frees the archive without writing any more of it. */
-static void
-bundle_writer_drop_tar(BundleWriter *w)
-{
-    if (w->tar == NULL)
-        return;
-    (void) archive_write_fail(w->tar);
-    (void) archive_write_free(w->tar);
-    w->tar = NULL;
+    return bundle_writer_tar_check(
+        w,
+        archive_write_set_format_pax_restricted(w->tar) == ARCHIVE_OK &&
+            archive_write_set_bytes_per_block(w->tar, 0) == ARCHIVE_OK &&
+            archive_write_open(w->tar, w, NULL, bundle_writer_take, NULL) == ARCHIVE_OK,
+        err);
 }
 
 static void
 bundle_writer_discard(BundleWriter *w)
 {
-    bundle_writer_drop_tar(w);
+    /* libarchive would end the archive now: nobody wants that any more */
+    w->take_failed = true;
+    (void) archive_write_free(w->tar);
+    w->tar = NULL;
     if (w->part != NULL)
         bundle_set_give_back(w->set, steal(w->part));
     if (w->bundle != NULL)
         bundle_set_end(w->set, steal(w->bundle), true);
-    w->file = NULL;
-    w->frame_len = 0;
-    w->tar_bytes = 0;
 }
 
 static int
@@ -279,9 +283,8 @@ bundle_writer_open_bundle(BundleWriter *w, Error *err)
 static int
 bundle_writer_close_bundle(BundleWriter *w, Error *err)
 {
-    if (archive_write_close(w->tar) != ARCHIVE_OK)
-        return bundle_writer_tar_failed(w, err);
-    if (bundle_writer_end_frame(w, err) < 0 || bundle_writer_end_part(w, err) < 0)
+    if (bundle_writer_tar_check(w, archive_write_close(w->tar) == ARCHIVE_OK, err) < 0 ||
+        bundle_writer_end_frame(w, err) < 0 || bundle_writer_end_part(w, err) < 0)
         return -1;
     (void) archive_write_free(w->tar);
     w->tar = NULL;
@@ -341,8 +344,8 @@ bundle_writer_write_header(BundleWriter *w, const BackupFile *file, Error *err)
 
     int rc = archive_write_header(w->tar, entry);
 
-    /* a warning is about names that it would rather convert; the header is written */
-    return rc == ARCHIVE_OK || rc == ARCHIVE_WARN ? 0 : bundle_writer_tar_failed(w, err);
+    /* after a warning (about a name) the header is written all the same */
+    return bundle_writer_tar_check(w, rc == ARCHIVE_OK || rc == ARCHIVE_WARN, err);
 }
 
 static int
@@ -391,10 +394,7 @@ bundle_writer_begin_file(BundleWriter *w, BackupFile *file, Error *err)
     if (bundle_writer_check(w, err) < 0)
         return -1;
     if (bundle_writer_begin(w, file, err) < 0)
-    {
-        (void) error_wrap(err, "could not store \"%s\"", file->path);
-        return bundle_writer_fail(w, err);
-    }
+        return bundle_writer_fail_file(w, file->path, err);
     return 0;
 }
 
@@ -415,8 +415,9 @@ bundle_writer_write_slice(BundleWriter *w, const uint8_t *data, size_t len, Erro
             break;
     }
     (void) XXH3_128bits_update(w->xxh, data, len);
-    if (archive_write_data(w->tar, data, len) != (la_ssize_t) len)
-        return bundle_writer_tar_failed(w, err);
+    if (bundle_writer_tar_check(w, archive_write_data(w->tar, data, len) == (la_ssize_t) len, err) <
+        0)
+        return -1;
     w->left -= len;
     return 0;
 }
@@ -432,19 +433,16 @@ bundle_writer_write(BundleWriter *w, const void *data, size_t len, Error *err)
     if (len > w->left)
     {
         (void) error_set(
-            err, ERROR_USAGE, "could not store \"%s\": it has more than the %llu bytes announced",
-            w->file->path, (unsigned long long) w->file->stored_bytes);
-        return bundle_writer_fail(w, err);
+            err, ERROR_USAGE, "it has more than the %llu bytes announced",
+            (unsigned long long) w->file->stored_bytes);
+        return bundle_writer_fail_file(w, w->file->path, err);
     }
     while (len > 0)
     {
         size_t n = MIN(len, (size_t) BUNDLE_SLICE_BYTES);
 
         if (bundle_writer_write_slice(w, at, n, err) < 0)
-        {
-            (void) error_wrap(err, "could not store \"%s\"", w->file->path);
-            return bundle_writer_fail(w, err);
-        }
+            return bundle_writer_fail_file(w, w->file->path, err);
         at += n;
         len -= n;
     }
@@ -462,8 +460,8 @@ bundle_writer_end(BundleWriter *w, Error *err)
         return error_set(
             err, ERROR_USAGE, "%llu of its %llu bytes are missing", (unsigned long long) w->left,
             (unsigned long long) file->stored_bytes);
-    if (archive_write_finish_entry(w->tar) != ARCHIVE_OK)
-        return bundle_writer_tar_failed(w, err);
+    if (bundle_writer_tar_check(w, archive_write_finish_entry(w->tar) == ARCHIVE_OK, err) < 0)
+        return -1;
     memset(file->checksum, 0, sizeof file->checksum);
     if (checksum == CHECKSUM_CRC32C)
         checksum_from_crc32c(w->crc, file->checksum);
@@ -484,10 +482,7 @@ bundle_writer_end_file(BundleWriter *w, Error *err)
         return -1;
     assert(w->file != NULL);
     if (bundle_writer_end(w, err) < 0)
-    {
-        (void) error_wrap(err, "could not store \"%s\"", w->file->path);
-        return bundle_writer_fail(w, err);
-    }
+        return bundle_writer_fail_file(w, w->file->path, err);
     bundle_set_count_file(w->set, w->file->stored_bytes);
     w->file = NULL;
     return 0;
