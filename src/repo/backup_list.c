@@ -40,7 +40,9 @@ backup_start_put(Repository *repo, const BackupStart *start, const Deadline *dl,
     strbuf_printf(&text, "{\"format\": %d, \"label\": ", BACKUP_FORMAT);
     strbuf_put_json(&text, start->label);
     strbuf_printf(
-        &text, ", \"kind\": \"%s\", \"resumes\": ", start->incremental ? "incremental" : "full");
+        &text, ", \"kind\": \"%s\", \"parent\": ", start->incremental ? "incremental" : "full");
+    strbuf_put_json(&text, start->parent);
+    strbuf_puts(&text, ", \"resumes\": ");
     strbuf_put_json(&text, start->resumes);
     strbuf_puts(&text, ", \"host\": ");
     strbuf_put_json(&text, utf8_valid(start->host) ? start->host : "");
@@ -77,6 +79,8 @@ backup_start_parse(const char *text, size_t len, BackupStart *out, Error *err)
     }
     if (!json_read_text(doc, "label", start.label, sizeof start.label) ||
         !json_read_text(doc, "kind", kind, sizeof kind) ||
+        !json_read_text(doc, "parent", start.parent, sizeof start.parent) ||
+        (start.parent[0] != '\0' && !backup_label_name_valid(start.parent)) ||
         !json_read_text(doc, "resumes", start.resumes, sizeof start.resumes) ||
         (start.resumes[0] != '\0' && !backup_label_name_valid(start.resumes)) ||
         !json_read_text(doc, "host", start.host, sizeof start.host) ||
@@ -204,6 +208,7 @@ list_read_start(const ListRun *run, Backup *backup, Error *err)
     if (backup_start_read(run->repo, backup->label, &dl, &start, err) == 0)
     {
         memcpy(backup->resumes, start.resumes, sizeof backup->resumes);
+        memcpy(backup->made_on, start.parent, sizeof backup->made_on);
         return 0;
     }
     return err->kind == ERROR_NOT_FOUND || err->kind == ERROR_CORRUPT ? 0 : -1;

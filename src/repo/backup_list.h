@@ -33,6 +33,8 @@ typedef struct Backup
     int64_t newest_us;   /* UNFINISHED: when its newest object was stored, by the store's clock */
     int64_t oldest_us;   /* UNFINISHED: and its oldest, when it began; 0 not known */
     char resumes[BACKUP_LABEL_NAME_MAX]; /* UNFINISHED: from its start object; "" none */
+    /* UNFINISHED: from the same; of an incremental its parent. "" full, or not known */
+    char made_on[BACKUP_LABEL_NAME_MAX];
     bool pinned;
     int64_t pinned_until_us; /* 0: forever */
     size_t parent; /* COMPLETE incrementals with a whole chain: its index; else SIZE_MAX */
@@ -72,6 +74,7 @@ typedef struct BackupStart
 {
     char label[BACKUP_LABEL_NAME_MAX];
     bool incremental;
+    char parent[BACKUP_LABEL_NAME_MAX]; /* what an incremental is made on, so that it is kept */
     char resumes[BACKUP_LABEL_NAME_MAX];
     char host[64];
     int64_t started_us;

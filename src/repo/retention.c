@@ -32,6 +32,7 @@ static const struct
     {RETENTION_USED, "used"},
     {RETENTION_NO_RULE, "no rule"},
     {RETENTION_UNREADABLE, "damaged"},
+    {RETENTION_STUCK, "not removable"},
 };
 
 /* When a backup was made, as far as it can be believed. */
@@ -182,10 +183,9 @@ retention_backup_consistent(const BackupHeader *header, const WalInventory *inv)
 static size_t
 retention_find(const RetentionMaker *m, const char *label)
 {
-    for (size_t i = 0; i < m->list->count; i++)
-        if (strcmp(m->list->items[i].label, label) == 0)
-            return i;
-    return SIZE_MAX;
+    const Backup *found = backup_list_find(m->list, label);
+
+    return found == NULL ? SIZE_MAX : (size_t) (found - m->list->items);
 }
 
 /* ---- orders ---- */
@@ -510,7 +510,8 @@ retention_line_newest(const RetentionMaker *m, const WalTimeline *t)
 /*
  * The last backup of the line that is as old as pitr with no younger one in front of it; if there
  * is none, the first of the line. SIZE_MAX if the line has no restorable backup. One that claims to
- * be older than those in front of it was made while the server's clock was wrong: it is passed over.
+ * be older than those in front of it was made while the server's clock was wrong: it is passed
+ * over.
  *
  * next  the first younger one, which is to be the next anchor; SIZE_MAX if there is none
  */
@@ -650,9 +651,10 @@ retention_mark_needed(RetentionMaker *m)
 
             if (m->plan->reasons[i] == 0)
                 continue;
-            if (b->state == BACKUP_UNFINISHED && b->resumes[0] != '\0' &&
-                (m->plan->reasons[i] & RETENTION_RUNNING) != 0)
+            if ((m->plan->reasons[i] & RETENTION_RUNNING) != 0 && b->resumes[0] != '\0')
                 again |= retention_mark(m, b->resumes, RETENTION_RUNNING);
+            if ((m->plan->reasons[i] & RETENTION_RUNNING) != 0 && b->made_on[0] != '\0')
+                again |= retention_mark(m, b->made_on, RETENTION_CHAIN);
             if (b->state != BACKUP_COMPLETE)
                 continue;
             for (size_t u = 0; u < b->header.uses_count; u++)
@@ -690,7 +692,7 @@ retention_mark_states(RetentionMaker *m)
         if (plan->none_restorable && b->state == BACKUP_COMPLETE)
             plan->reasons[i] |= RETENTION_NEWEST;
         if (b->state != BACKUP_UNFINISHED ||
-            b->newest_us <= retention_before(now_us, BACKUP_ABANDONED_MS))
+            (b->newest_us != 0 && b->newest_us <= retention_before(now_us, BACKUP_ABANDONED_MS)))
             continue;
         plan->reasons[i] |= RETENTION_RUNNING;
         plan->wal_since_us =
@@ -797,6 +799,27 @@ retention_plan_make(
     if (rc < 0)
         retention_plan_reset(out);
     return rc;
+}
+
+int
+retention_plan_keep(
+    RetentionPlan *plan, const BackupList *list, const WalInventory *inv, size_t i,
+    RetentionReason reason, Error *err)
+{
+    RetentionMaker m = {.list = list, .inv = inv, .plan = plan};
+
+    plan->reasons[i] |= (unsigned) reason;
+    retention_mark_needed(&m);
+    for (size_t k = 0; k < list->count; k++)
+    {
+        const BackupHeader *h = &list->items[k].header;
+
+        if (plan->reasons[k] != 0 && list->items[k].state == BACKUP_COMPLETE &&
+            retention_add_range(&m, h->tli, h->start_lsn, h->stop_lsn, err) < 0)
+            return -1;
+    }
+    retention_merge_ranges(plan);
+    return 0;
 }
 
 void

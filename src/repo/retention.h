@@ -20,9 +20,10 @@
  *   pins         as long as they last
  *
  * Always kept: what a kept incremental needs (its chain, the backups whose bundles are used), the
- * newest restorable backup, unfinished backups that may be running and what they resume, WAL that a
- * kept backup needs to be consistent (its start segment to its stop segment), all timeline history
- * files. Without any rule nothing but garbage is removed: abandoned backups, superseded pieces.
+ * newest restorable backup, unfinished backups that may be running, what they resume and what they
+ * are made on, WAL that a kept backup needs to be consistent (its start segment to its stop
+ * segment), all timeline history files. Without any rule nothing but garbage is removed: abandoned
+ * backups, superseded pieces.
  *
  * A line is a timeline with its ancestors up to their switch points. Anchors and the newest backup
  * are found for each line that is served: those with WAL younger than pitr, the one with the newest
@@ -79,12 +80,13 @@ typedef enum RetentionReason
     RETENTION_YEARLY = 1 << 4,
     RETENTION_PITR = 1 << 5, /* it begins the window, or what is behind a hole in it */
     RETENTION_PIN = 1 << 6,
-    RETENTION_CHAIN = 1 << 7,      /* a kept incremental needs it */
-    RETENTION_NEWEST = 1 << 8,     /* the last restorable backup is never removed */
-    RETENTION_RUNNING = 1 << 9,    /* unfinished, and perhaps running; or used by one that is */
-    RETENTION_USED = 1 << 10,      /* its bundles are used by a kept backup */
-    RETENTION_NO_RULE = 1 << 11,   /* no rule speaks of it */
-    RETENTION_UNREADABLE = 1 << 12 /* its manifest, or one that may need it, is damaged */
+    RETENTION_CHAIN = 1 << 7,       /* a kept incremental needs it */
+    RETENTION_NEWEST = 1 << 8,      /* the last restorable backup is never removed */
+    RETENTION_RUNNING = 1 << 9,     /* unfinished, and perhaps running; or used by one that is */
+    RETENTION_USED = 1 << 10,       /* its bundles are used by a kept backup */
+    RETENTION_NO_RULE = 1 << 11,    /* no rule speaks of it */
+    RETENTION_UNREADABLE = 1 << 12, /* its manifest, or one that may need it, is damaged */
+    RETENTION_STUCK = 1 << 13       /* its manifest could not be removed */
 } RetentionReason;
 
 #define RETENTION_REASONS_MAX 160
@@ -125,6 +127,11 @@ MUST_CHECK int retention_plan_make(
     const RetentionRules *rules, const BackupList *list, const WalInventory *inv,
     RetentionPlan *out, Error *err);
 void retention_plan_reset(RetentionPlan *plan); /* fit for AUTO */
+
+/* Keeps the i-th backup after all, with what it needs. */
+MUST_CHECK int retention_plan_keep(
+    RetentionPlan *plan, const BackupList *list, const WalInventory *inv, size_t i,
+    RetentionReason reason, Error *err);
 
 /*
  * Whether an object that has WAL of [start, end) of tli, or whose segment that is, must stay;

@@ -345,7 +345,12 @@ test_start(void)
     AUTO(store_freep) Store *store = new_store();
     Repository repo;
     BackupStart start = {
-        .label = "b1", .incremental = true, .resumes = "b0", .host = "d\"b", .started_us = T0 + 5};
+        .label = "b1",
+        .incremental = true,
+        .parent = "f1",
+        .resumes = "b0",
+        .host = "d\"b",
+        .started_us = T0 + 5};
     BackupStart got = {0};
     Error err = {0};
     char key[LAYOUT_KEY_MAX];
@@ -354,7 +359,8 @@ test_start(void)
     ok(backup_start_put(&repo, &start, &no_deadline, &err) == 0 &&
            backup_start_read(&repo, "b1", &no_deadline, &got, &err) == 0 &&
            strcmp(got.label, "b1") == 0 && got.incremental && strcmp(got.resumes, "b0") == 0 &&
-           strcmp(got.host, "d\"b") == 0 && got.started_us == T0 + 5,
+           strcmp(got.parent, "f1") == 0 && strcmp(got.host, "d\"b") == 0 &&
+           got.started_us == T0 + 5,
        "a start object is put and read %s", err.msg);
     ok(backup_start_put(&repo, &start, &no_deadline, &err) == 0,
        "the same again, after an answer was lost");
@@ -371,16 +377,21 @@ test_start(void)
     } bad[] = {
         {"nothing", ""},
         {"an array", "[1]"},
-        {"a later format", "{\"format\": 2, \"label\": \"bad\", \"kind\": \"full\", \"resumes\": "
-                           "\"\", \"host\": \"\", \"started\": \"2026-03-01T09:14:07.120000Z\"}"},
-        {"another label", "{\"format\": 1, \"label\": \"b1\", \"kind\": \"full\", \"resumes\": "
-                          "\"\", \"host\": \"\", \"started\": \"2026-03-01T09:14:07.120000Z\"}"},
-        {"another kind", "{\"format\": 1, \"label\": \"bad\", \"kind\": \"half\", \"resumes\": "
-                         "\"\", \"host\": \"\", \"started\": \"2026-03-01T09:14:07.120000Z\"}"},
-        {"an impossible label", "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", "
-                                "\"resumes\": \"../b\", \"host\": \"\", \"started\": "
-                                "\"2026-03-01T09:14:07.120000Z\"}"},
-        {"no time", "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", \"resumes\": \"\", "
+        {"a later format",
+         "{\"format\": 2, \"label\": \"bad\", \"kind\": \"full\", \"parent\": \"\", \"resumes\": "
+         "\"\", \"host\": \"\", \"started\": \"2026-03-01T09:14:07.120000Z\"}"},
+        {"another label",
+         "{\"format\": 1, \"label\": \"b1\", \"kind\": \"full\", \"parent\": \"\", \"resumes\": "
+         "\"\", \"host\": \"\", \"started\": \"2026-03-01T09:14:07.120000Z\"}"},
+        {"another kind",
+         "{\"format\": 1, \"label\": \"bad\", \"kind\": \"half\", \"parent\": \"\", \"resumes\": "
+         "\"\", \"host\": \"\", \"started\": \"2026-03-01T09:14:07.120000Z\"}"},
+        {"an impossible label",
+         "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", "
+         "\"parent\": \"\", \"resumes\": \"../b\", \"host\": \"\", \"started\": "
+         "\"2026-03-01T09:14:07.120000Z\"}"},
+        {"no time", "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", \"parent\": \"\", "
+                    "\"resumes\": \"\", "
                     "\"host\": \"\"}"},
     };
 

@@ -88,7 +88,8 @@ typedef struct Row
     const char *want; /* reasons; "": removed */
     TimelineId tli;
     const char *uses;
-    const char *pin;   /* "" for ever */
+    const char *pin; /* "" for ever */
+    const char *made_on;
     const char *first; /* U: when its oldest object was stored */
 } Row;
 
@@ -366,6 +367,16 @@ static const struct
           {1, 5, 10, "2026-03-16 11:00", NULL},
           {1, 10, 20, "2026-03-18 00:00", NULL}},
      .keeps = {{1, 4, false}, {1, 5, true}, {1, 10, true}}},
+    {.label = "what a running incremental is made on",
+     .rules = {.full = COUNT(1)},
+     .now = "2026-03-20 00:00",
+     .rows =
+         {{ROW("f0", 'F', "2026-03-17 02:00", NULL, 11, "")},
+          {ROW("f1", 'F', "2026-03-18 02:00", NULL, 13, "chain")},
+          {ROW("i1", 'I', "2026-03-18 08:00", "f1", 14, "chain")},
+          {ROW("f2", 'F', "2026-03-19 02:00", NULL, 15, "full,newest")},
+          {ROW("u1", 'U', "2026-03-19 02:00", NULL, 0, "running"), .made_on = "i1"}},
+     .wal = {{1, 1, 20, "2026-03-16 10:59", NULL}}},
     {.label = "nobody is running: WAL that is younger than a day stays all the same",
      .rules = {.full = COUNT(1)},
      .now = "2026-03-20 00:00",
@@ -465,7 +476,8 @@ make_list(const Row *rows, BackupList *list)
             b->state = BACKUP_UNFINISHED;
             b->newest_us = us;
             b->oldest_us = row->first != NULL ? when(row->first) : 0;
-            /* without a beginning the case is about that, or it is abandoned or taken up */
+            if (row->made_on != NULL)
+                (void) snprintf(b->made_on, sizeof b->made_on, "%s", row->made_on);
             if (row->parent != NULL)
                 (void) snprintf(b->resumes, sizeof b->resumes, "%s", row->parent);
             continue;
