@@ -346,6 +346,7 @@ backup_read_copy(BaseBackup *bb, size_t *len, Error *err)
     PGconn *conn = bb->source->conn;
     Deadline dl = deadline_after_ms(BASE_BACKUP_IDLE_MS, bb->cancel);
 
+    *len = 0;
     PQfreemem(bb->message);
     bb->message = NULL;
     for (;;)
@@ -367,7 +368,6 @@ backup_read_copy(BaseBackup *bb, size_t *len, Error *err)
         if (PQconsumeInput(conn) == 0)
             return source_error(bb->source, NULL, BASE_BACKUP_WHAT, err);
     }
-    *len = 0;
     bb->copying = false;
     if (source_next_result(bb->source, BASE_BACKUP_WHAT, &dl, &bb->result, err) < 0)
         return -1;
