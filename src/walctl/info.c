@@ -1,8 +1,9 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * walctl info: what WAL the repository holds, by timeline, told by listings alone (and the history
- * files, if they can be opened). It informs: whatever it finds, its exit code is 0.
+ * walctl info: what backups and WAL the repository holds and what can be recovered, told by
+ * listings, the headers of manifests, and the history files, if they can be opened. It informs:
+ * whatever it finds, its exit code is 0.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -12,8 +13,7 @@
 
 #include "common/log.h"
 #include "common/parse.h"
-#include "repo/wal_report.h"
-#include "walctl/walctl.h"
+#include "walctl/info.h"
 
 #define INFO_CLUSTERS_MAX 1024
 
@@ -24,13 +24,7 @@ typedef struct InfoClusters
     size_t count;
 } InfoClusters;
 
-/* What is told about one system identifier. */
-typedef struct Info
-{
-    Repository *repo;
-    WalInventory inv;
-    WalReport report;
-} Info;
+#define INFO_JOBS 8
 
 /* ---- which clusters ---- */
 
@@ -98,6 +92,8 @@ info_find_clusters(Walctl *ctl, const Deadline *dl, InfoClusters *found, Error *
 static void
 info_reset(Info *info)
 {
+    recovery_windows_reset(&info->windows);
+    backup_list_reset(&info->backups);
     wal_report_reset(&info->report);
     wal_inventory_reset(&info->inv);
     repository_free(info->repo);
@@ -120,16 +116,19 @@ info_gather(Walctl *ctl, uint64_t system_identifier, int64_t timeout_ms, Info *i
         log_error(LOG_WARNING, &why);
     }
     wal_inventory_init(&info->inv, info->repo->description.segment_bytes);
-    if (wal_inventory_list(info->repo, timeout_ms, &info->inv, err) < 0 ||
+    /* backups first: the WAL that they need was there before them */
+    if (backup_list_read(info->repo, timeout_ms, INFO_JOBS, &info->backups, err) < 0 ||
+        wal_inventory_list(info->repo, timeout_ms, &info->inv, err) < 0 ||
         wal_inventory_read_histories(info->repo, timeout_ms, &info->inv, err) < 0 ||
-        wal_report_make(&info->inv, &info->report, err) < 0)
+        wal_report_make(&info->inv, &info->report, err) < 0 ||
+        recovery_windows_make(&info->backups, &info->inv, &info->windows, err) < 0)
         return -1;
     return 0;
 }
 
 /* ---- text ---- */
 
-static const char *
+const char *
 info_time(int64_t us, char *buf, size_t len)
 {
     return us == 0 ? "at an unknown time" : clock_format_utc(us, buf, len);
@@ -334,7 +333,8 @@ info_print(const Walctl *ctl, const Info *info)
             "\nlast durable   %s on timeline %" PRIu32 ", stored %s\n",
             lsn_format(r->durable, lsn, sizeof lsn), r->newest,
             info_time(r->durable_us, when, sizeof when));
-    (void) printf("stored         %s\n", wal_report_format_bytes(stored, bytes));
+    (void) printf("stored         %s of WAL\n", wal_report_format_bytes(stored, bytes));
+    info_print_backups(info);
 }
 
 /* ---- JSON ---- */
@@ -442,7 +442,8 @@ info_json(const Info *info)
                        (json_int_t) n->missing_bytes));
     }
     return json_pack(
-        "{s:s, s:i, s:I, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o}",
+        "{s:s, s:i, s:I, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, "
+        "s:o}",
         "system_identifier", sysid, "postgresql_major", d->pg_major, "segment_bytes",
         (json_int_t) d->segment_bytes, "conditional_create", (int) d->conditional_create, "created",
         d->created, "created_by", d->created_by, "timelines", timelines, "gaps",
@@ -450,7 +451,8 @@ info_json(const Info *info)
         "newest_timeline", r->newest != 0 ? json_integer(r->newest) : json_null(), "durable_lsn",
         r->newest != 0 ? walctl_json_lsn(r->durable) : json_null(), "durable_at",
         walctl_json_time(r->durable_us), "stored_bytes", (json_int_t) stored, "unknown_objects",
-        (json_int_t) info->inv.unknown, "store_requests", info_json_requests(info));
+        (json_int_t) info->inv.unknown, "backups", info_json_backups(info), "windows",
+        info_json_windows(info), "store_requests", info_json_requests(info));
 }
 
 /* ---- the verb ---- */
