@@ -32,7 +32,12 @@ static const CliOption plain_options[] = {OUTPUT_OPTION};
 static const CliOption info_options[] = {OUTPUT_OPTION, SYSTEM_IDENTIFIER_OPTION, TIMEOUT_OPTION};
 
 static const CliOption verify_options[] = {
-    {"wal", 0, NULL, "Verify the WAL."},
+    {"wal", 0, NULL, "Verify the WAL only."},
+    {"backups", 0, NULL, "Verify the backups only."},
+    {"backup", 0, "LABEL", "Only this backup, those it builds on, and the WAL that it needs."},
+    {"since", 0, "TIME", "Only what was stored since then: a time, or how long ago, as 7d."},
+    {"sample", 0, "PERCENT", "A part of it, another one each time; 1 to 100."},
+    {"shard", 0, "I/N", "The I-th of N equal shares, for several machines."},
     {"timeline", 0, "NUMBER", "Only the WAL of this timeline; otherwise of all."},
     {"jobs", 'j', "NUMBER", "How many objects to read at once, 1 to 64; default 4."},
     OUTPUT_OPTION,
@@ -42,7 +47,6 @@ static const CliOption verify_options[] = {
 
 static const char *const no_arguments[] = {"[OPTION]...", NULL};
 static const char *const keygen_usages[] = {"[OPTION]... FILE", NULL};
-static const char *const verify_usages[] = {"--wal [OPTION]...", NULL};
 static const char *const walctl_usages[] = {"VERB [OPTION]...", NULL};
 
 static const CliSpec walctl_verbs[] = {
@@ -64,7 +68,8 @@ static const CliSpec walctl_verbs[] = {
      .options = plain_options,
      .option_count = ARRAY_COUNT(plain_options)},
     {.name = "info",
-     .summary = "Tell what WAL the repository holds, by timeline, and what is missing.",
+     .summary =
+         "Tell what backups and WAL the repository holds, what is missing, what can be restored.",
      .usages = no_arguments,
      .options = info_options,
      .option_count = ARRAY_COUNT(info_options),
@@ -73,7 +78,7 @@ static const CliSpec walctl_verbs[] = {
                    "2  wrong usage or configuration\n"},
     {.name = "verify",
      .summary = "Read everything back and check it.",
-     .usages = verify_usages,
+     .usages = no_arguments,
      .options = verify_options,
      .option_count = ARRAY_COUNT(verify_options),
      .exit_codes = "0  all of it is there and good\n"

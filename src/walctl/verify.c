@@ -1,20 +1,23 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * walctl verify --wal: reads back what the repository holds of WAL and tells what is damaged or
- * missing, and what that means for a recovery.
+ * walctl verify: reads back what the repository holds and tells what is damaged or missing, and
+ * what that means for a recovery.
  *
- *   inventory (gaps, totals) --> list again --bounded queue--> workers: read, check --> findings
+ *   inventory (gaps, totals) --> list again, manifests --bounded queue--> workers: read, check -->
+ * findings
  *
- * Memory: a task for each worker and as many waiting, a listing page, the findings. Nothing is
- * written, nothing is repaired.
+ * Memory: a task for each worker and as many waiting, a listing page, the manifests of backups
+ * under way, the findings. Nothing is written, nothing is repaired.
  */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
+#include "common/array.h"
 #include "common/log.h"
 #include "common/parse.h"
 #include "walctl/verify.h"
@@ -32,11 +35,11 @@ typedef struct VerifyRun
     Verify v;
     WalInventory inv;
     WalReport report;
-    TimelineId only; /* 0: all timelines */
+    BackupList list;
     unsigned jobs;
     int64_t begin_ms;
-    uint64_t total_objects;
-    VerifyTask open; /* the task being put together */
+    uint64_t skipped; /* listed after it made no sense to go on */
+    VerifyTask open;  /* the task being put together */
     bool has_open;
 
     pthread_t threads[VERIFY_JOBS_MAX];
@@ -50,10 +53,15 @@ typedef struct VerifyRun
     unsigned running;
 } VerifyRun;
 
-static void
+void
 verify_task_reset(VerifyTask *t)
 {
     free(t->extents);
+    if (t->backup != NULL && atomic_fetch_sub(&t->backup->refs, 1) == 1)
+    {
+        manifest_reset(&t->backup->manifest);
+        free(t->backup);
+    }
     *t = (VerifyTask){0};
 }
 
@@ -99,19 +107,25 @@ verify_wait(VerifyRun *run)
     progress_show(&run->v.progress);
 }
 
-/* Takes the open task. */
 static void
-verify_submit(VerifyRun *run)
+verify_submit(void *ctx, VerifyTask *task)
 {
-    if (!run->has_open)
-        return;
+    VerifyRun *run = ctx;
+
     (void) pthread_mutex_lock(&run->lock);
     while (run->queued >= run->jobs)
         verify_wait(run);
-    run->queue[run->queued++] = run->open;
+    run->queue[run->queued++] = *task;
     (void) pthread_cond_signal(&run->filled);
     (void) pthread_mutex_unlock(&run->lock);
-    run->open = (VerifyTask){0};
+    *task = (VerifyTask){0};
+}
+
+static void
+verify_submit_open(VerifyRun *run)
+{
+    if (run->has_open)
+        verify_submit(run, &run->open);
     run->has_open = false;
 }
 
@@ -149,15 +163,29 @@ verify_join(VerifyRun *run)
 
 /* ---- tasks ---- */
 
-static bool
-verify_should_stop(VerifyRun *run)
+bool
+verify_chosen(const Verify *v, const char *key, int64_t stored_us)
 {
-    bool stop;
+    const VerifyChoice *c = &v->choice;
+    size_t len = strlen(key);
 
-    (void) pthread_mutex_lock(&run->v.lock);
-    stop = run->v.stop;
-    (void) pthread_mutex_unlock(&run->v.lock);
-    return stop;
+    if (c->since_us != 0 && stored_us != 0 && stored_us < c->since_us)
+        return false;
+    if (c->shards != 0 && XXH3_64bits(key, len) % c->shards != c->shard - 1)
+        return false;
+    return c->sample == 0 || (double) (XXH3_64bits_withSeed(key, len, c->seed) >> 11) * 100 <
+                                 c->sample * (double) (UINT64_C(1) << 53);
+}
+
+/* Of one backup: the WAL that it and its chain need to be consistent. */
+static bool
+verify_wal_wanted(const Verify *v, TimelineId tli, Lsn start, Lsn end)
+{
+    const Backup *b = v->choice.label != NULL ? backup_list_find(v->list, v->choice.label) : NULL;
+
+    return v->choice.label == NULL ||
+           (b != NULL && b->state == BACKUP_COMPLETE && b->header.tli == tli &&
+            start < b->header.stop_lsn && end > b->header.start_lsn);
 }
 
 static int
@@ -165,16 +193,13 @@ verify_add_extent(VerifyTask *t, const VerifyExtent *extent, Error *err)
 {
     if (t->extent_count == VERIFY_EXTENTS_MAX)
         return error_set(err, ERROR_IO, "a segment has more than %u objects", VERIFY_EXTENTS_MAX);
-    if (t->extent_count == t->extent_cap)
-    {
-        size_t cap = t->extent_cap == 0 ? 1 : t->extent_cap * 2;
-        VerifyExtent *grown = reallocarray(t->extents, cap, sizeof *grown);
 
-        if (grown == NULL)
-            return error_nomem(err);
-        t->extents = grown;
-        t->extent_cap = cap;
-    }
+    VerifyExtent *grown =
+        array_grow(t->extents, t->extent_count, &t->extent_cap, sizeof *grown, err);
+
+    if (grown == NULL)
+        return -1;
+    t->extents = grown;
     t->extents[t->extent_count++] = *extent;
     return 0;
 }
@@ -237,7 +262,7 @@ verify_close_task(VerifyRun *run, Error *err)
             verify_add_parts(run, t, err) < 0)
             return -1;
     }
-    verify_submit(run);
+    verify_submit_open(run);
     return 0;
 }
 
@@ -263,8 +288,11 @@ verify_note_entry(void *ctx, const StoreEntry *entry, Error *err)
     VerifyTask *t = &run->open;
     LayoutEntry parsed;
 
-    if (verify_should_stop(run))
+    if (verify_stopped(&run->v))
+    {
+        run->skipped++;
         return 0;
+    }
     if (!layout_parse(entry->key, run->inv.segment_bytes, &parsed) &&
         !verify_parse_partial_part(entry->key, run->inv.segment_bytes, &parsed))
         return 0;
@@ -278,6 +306,16 @@ verify_note_entry(void *ctx, const StoreEntry *entry, Error *err)
             .end = parsed.extent.end,
             .stored_bytes = entry->bytes,
             .part = part};
+        char group[LAYOUT_KEY_MAX];
+        Lsn base = wal_segment_start(parsed.extent.segno, run->inv.segment_bytes);
+
+        /* a segment's objects are judged together: all or none of them */
+        (void) layout_segment_key(parsed.tli, parsed.extent.segno, run->inv.segment_bytes, group);
+        if (!verify_chosen(&run->v, group, entry->modified_us) ||
+            !verify_wal_wanted(
+                &run->v, parsed.tli, base + parsed.extent.start, base + parsed.extent.end))
+            return 0;
+
         bool same = run->has_open && t->kind != VERIFY_FILE && t->tli == parsed.tli &&
                     t->segno == parsed.extent.segno && t->extents[0].part == part;
 
@@ -293,7 +331,8 @@ verify_note_entry(void *ctx, const StoreEntry *entry, Error *err)
         run->has_open = true;
         return 0;
     }
-    if (parsed.kind == LAYOUT_GAP)
+    if (parsed.kind == LAYOUT_GAP || !verify_chosen(&run->v, entry->key, entry->modified_us) ||
+        (run->v.choice.label != NULL && parsed.kind != LAYOUT_HISTORY))
         return 0;
     if (verify_close_task(run, err) < 0)
         return -1;
@@ -313,8 +352,9 @@ verify_list(VerifyRun *run, Error *err)
     {
         char prefix[32];
 
-        if (run->only != 0)
-            (void) snprintf(prefix, sizeof prefix, "%s%08" PRIX32 "/", folders[i], run->only);
+        if (run->v.choice.timeline != 0)
+            (void) snprintf(
+                prefix, sizeof prefix, "%s%08" PRIX32 "/", folders[i], run->v.choice.timeline);
         else
             (void) snprintf(prefix, sizeof prefix, "%s", folders[i]);
         if (wal_inventory_walk(
@@ -336,7 +376,8 @@ verify_find_missing_histories(VerifyRun *run)
         WalFileName name = {.kind = WAL_FILE_HISTORY, .tli = t->tli};
         VerifyFinding f = {.verdict = VERIFY_MISSING, .tli = t->tli};
 
-        if (t->history_state != WAL_HISTORY_MISSING || (run->only != 0 && run->only != t->tli))
+        if (t->history_state != WAL_HISTORY_MISSING ||
+            (run->v.choice.timeline != 0 && run->v.choice.timeline != t->tli))
             continue;
         (void) layout_wal_file_key(&name, f.key);
         (void) snprintf(f.message, sizeof f.message, "the timeline history file is missing");
@@ -356,26 +397,33 @@ verify_count_gaps(const VerifyRun *run)
     {
         const WalGap *gap = &run->report.gaps[i];
 
-        if (!gap->dead && (run->only == 0 || gap->tli == run->only || gap->next == run->only))
+        if (!gap->dead && (run->v.choice.timeline == 0 || gap->tli == run->v.choice.timeline ||
+                           gap->next == run->v.choice.timeline))
             count++;
     }
     return count;
 }
 
 static void
-verify_sum_totals(VerifyRun *run, uint64_t *stored_bytes)
+verify_sum_totals(const VerifyRun *run, uint64_t *stored_bytes)
 {
     *stored_bytes = 0;
     for (size_t i = 0; i < run->inv.timeline_count; i++)
     {
         const WalTimeline *t = &run->inv.timelines[i];
 
-        if (run->only != 0 && t->tli != run->only)
+        if (run->v.choice.timeline != 0 && t->tli != run->v.choice.timeline)
             continue;
         *stored_bytes += t->stored_bytes;
-        run->total_objects +=
-            t->segments + t->parts + t->piece_count + t->histories + t->backup_files + t->partials;
     }
+    if (!run->v.choice.wal)
+        *stored_bytes = 0;
+    *stored_bytes += verify_backup_bytes(&run->v);
+    /* a guess, for the progress bar */
+    if (run->v.choice.sample > 0)
+        *stored_bytes = (uint64_t) ((double) *stored_bytes * run->v.choice.sample / 100);
+    if (run->v.choice.shards > 0)
+        *stored_bytes /= run->v.choice.shards;
 }
 
 /* ---- the result ---- */
@@ -434,7 +482,8 @@ verify_print_gaps(const VerifyRun *run)
     {
         const WalGap *gap = &run->report.gaps[i];
 
-        if (run->only != 0 && gap->tli != run->only && gap->next != run->only)
+        if (run->v.choice.timeline != 0 && gap->tli != run->v.choice.timeline &&
+            gap->next != run->v.choice.timeline)
             continue;
         (void) printf(
             "GAP %s of timeline %" PRIu32 "%s\n  missing: %s\n  %s\n",
@@ -459,7 +508,8 @@ verify_print(const VerifyRun *run, uint64_t gaps, uint64_t skipped, int64_t elap
         (void) printf("... and %" PRIu64 " more\n", findings - v->finding_count);
     for (size_t i = 0; i < v->key_id_count; i++)
         (void) printf("an identity is needed for one of the key ids %s\n", v->key_ids[i]);
-    verify_print_gaps(run);
+    if (v->choice.wal)
+        verify_print_gaps(run);
     (void) printf(
         "verified %" PRIu64 " objects, %s, %s of plain data, in %.1f s\n", v->objects,
         wal_report_format_bytes(v->stored_bytes, stored),
@@ -472,7 +522,7 @@ verify_print(const VerifyRun *run, uint64_t gaps, uint64_t skipped, int64_t elap
             lsn_format(run->report.durable, lsn, sizeof lsn), run->report.newest);
     if (findings + gaps + skipped == 0)
         (void) printf(
-            "%s\n", run->total_objects > 0 ? "all of it is there and good" : "there is no WAL");
+            "%s\n", v->objects > 0 ? "all of it is there and good" : "there is nothing to verify");
     else
         (void) printf(
             "%" PRIu64 " damaged, %" PRIu64 " missing, %" PRIu64 " gaps, %" PRIu64
@@ -515,8 +565,8 @@ verify_print_json(const VerifyRun *run, uint64_t gaps, uint64_t skipped, int64_t
         (json_int_t) v->damaged, "missing", (json_int_t) v->missing, "not_verified",
         (json_int_t) v->unread, "locked", (json_int_t) v->locked, "not_looked_at",
         (json_int_t) skipped, "gap_count", (json_int_t) gaps, "findings", findings, "gaps",
-        walctl_json_gaps(&run->report, run->inv.segment_bytes, run->only), "key_ids_needed",
-        key_ids, "durable_lsn",
+        walctl_json_gaps(&run->report, run->inv.segment_bytes, run->v.choice.timeline),
+        "key_ids_needed", key_ids, "durable_lsn",
         run->report.newest != 0 ? walctl_json_lsn(run->report.durable) : json_null());
     rc = walctl_print_json(doc, err);
     json_decref(doc);
@@ -537,23 +587,88 @@ verify_need_identity(const Verify *v, Error *err)
 /* ---- the verb ---- */
 
 static int
+verify_read_sample(const Walctl *ctl, VerifyChoice *c, Error *err)
+{
+    const char *text = cli_value(&ctl->cli, "sample");
+    char number[16];
+    uint32_t percent;
+    size_t len = text != NULL ? strlen(text) : 0;
+
+    if (text == NULL)
+        return 0;
+    (void) snprintf(number, sizeof number, "%s", text);
+    if (len > 0 && len < sizeof number && number[len - 1] == '%')
+        number[len - 1] = '\0';
+    if (!parse_u32(number, &percent) || percent == 0 || percent > 100)
+        return error_set(err, ERROR_USAGE, "--sample \"%s\" is not a number from 1 to 100", text);
+    c->sample = percent;
+    /* another sample each time: what one passes over, the next ones will meet */
+    c->seed = (uint64_t) clock_wall_us();
+    return 0;
+}
+
+static int
+verify_read_shard(const Walctl *ctl, VerifyChoice *c, Error *err)
+{
+    const char *text = cli_value(&ctl->cli, "shard");
+    const char *slash = text != NULL ? strchr(text, '/') : NULL;
+    char first[16];
+
+    if (text == NULL)
+        return 0;
+    if (slash != NULL && (size_t) (slash - text) < sizeof first)
+    {
+        memcpy(first, text, (size_t) (slash - text));
+        first[slash - text] = '\0';
+        if (parse_u32(first, &c->shard) && parse_u32(slash + 1, &c->shards) && c->shard >= 1 &&
+            c->shard <= c->shards)
+            return 0;
+    }
+    (void) error_set(err, ERROR_USAGE, "--shard \"%s\" is not a share of the work", text);
+    return error_hint(err, "Three machines share it with --shard 1/3, --shard 2/3, --shard 3/3.");
+}
+
+/* A time, or how long ago. */
+static int
+verify_read_since(const Walctl *ctl, VerifyChoice *c, Error *err)
+{
+    const char *text = cli_value(&ctl->cli, "since");
+    int64_t ms;
+
+    if (text == NULL || clock_parse_iso(text, &c->since_us))
+        return 0;
+    if (parse_duration_ms(text, &ms))
+    {
+        c->since_us = clock_wall_us() - ms * 1000;
+        return 0;
+    }
+    (void) error_set(err, ERROR_USAGE, "--since \"%s\" is neither a time nor a duration", text);
+    return error_hint(err, "For example --since 2026-03-01T00:00:00Z, or --since 7d.");
+}
+
+static int
 verify_read_options(Walctl *ctl, VerifyRun *run, Error *err)
 {
     const char *jobs = cli_value(&ctl->cli, "jobs");
     const char *timeline = cli_value(&ctl->cli, "timeline");
+    VerifyChoice *c = &run->v.choice;
     uint32_t n = VERIFY_JOBS_DEFAULT;
 
     run->v.timeout_ms = WALCTL_TIMEOUT_MS;
-    if (cli_value(&ctl->cli, "wal") == NULL)
-    {
-        (void) error_set(err, ERROR_USAGE, "nothing to verify was named");
-        return error_hint(err, "Try \"walctl verify --wal\".");
-    }
+    c->label = cli_value(&ctl->cli, "backup");
+    c->wal = cli_value(&ctl->cli, "wal") != NULL;
+    c->backups = cli_value(&ctl->cli, "backups") != NULL || c->label != NULL;
+    if (!c->wal && cli_value(&ctl->cli, "backups") == NULL)
+        c->wal = c->backups = true;
+    if (verify_read_sample(ctl, c, err) < 0 || verify_read_shard(ctl, c, err) < 0 ||
+        verify_read_since(ctl, c, err) < 0)
+        return -1;
     if (jobs != NULL && (!parse_u32(jobs, &n) || n == 0 || n > VERIFY_JOBS_MAX))
         return error_set(
             err, ERROR_USAGE, "--jobs \"%s\" is not a number from 1 to %d", jobs, VERIFY_JOBS_MAX);
     run->jobs = n;
-    if (timeline != NULL && (!parse_u32(timeline, &run->only) || run->only == 0))
+    if (timeline != NULL &&
+        (!parse_u32(timeline, &run->v.choice.timeline) || run->v.choice.timeline == 0))
         return error_set(err, ERROR_USAGE, "--timeline \"%s\" is not a timeline ID", timeline);
     return cli_duration_ms(&ctl->cli, "timeout", &run->v.timeout_ms, err);
 }
@@ -566,33 +681,45 @@ verify_gather(Walctl *ctl, VerifyRun *run, Error *err)
     if (walctl_open_repository(ctl, true, &dl, &run->v.repo, err) < 0)
         return -1;
     wal_inventory_init(&run->inv, run->v.repo->description.segment_bytes);
-    if (wal_inventory_list(run->v.repo, run->v.timeout_ms, &run->inv, err) < 0 ||
+    /* backups first: the WAL that they need was there before them */
+    if (backup_list_read(run->v.repo, run->v.timeout_ms, run->jobs, &run->list, err) < 0 ||
+        wal_inventory_list(run->v.repo, run->v.timeout_ms, &run->inv, err) < 0 ||
         wal_inventory_read_histories(run->v.repo, run->v.timeout_ms, &run->inv, err) < 0 ||
         wal_report_make(&run->inv, &run->report, err) < 0)
         return -1;
-    if (run->only != 0 && wal_inventory_find(&run->inv, run->only) == NULL)
+    if (run->v.choice.timeline != 0 &&
+        wal_inventory_find(&run->inv, run->v.choice.timeline) == NULL)
         return error_set(
-            err, ERROR_NOT_FOUND, "the repository holds nothing of timeline %" PRIu32, run->only);
+            err, ERROR_NOT_FOUND, "the repository holds nothing of timeline %" PRIu32,
+            run->v.choice.timeline);
+    if (run->v.choice.label != NULL && backup_list_find(&run->list, run->v.choice.label) == NULL)
+    {
+        (void) error_set(err, ERROR_NOT_FOUND, "there is no backup \"%.64s\"", run->v.choice.label);
+        return error_hint(err, "\"walctl info\" lists them.");
+    }
     run->v.inv = &run->inv;
     run->v.report = &run->report;
+    run->v.list = &run->list;
     return 0;
 }
 
 static int
 verify_run(Walctl *ctl, VerifyRun *run, int *exit_code, Error *err)
 {
-    uint64_t stored_bytes, gaps, seen, skipped;
+    uint64_t stored_bytes, gaps;
     int64_t elapsed_ms;
     int rc;
 
     if (verify_read_options(ctl, run, err) < 0 || verify_gather(ctl, run, err) < 0)
         return error_wrap(err, "could not verify");
     verify_sum_totals(run, &stored_bytes);
-    progress_begin(&run->v.progress, "verifying WAL", stored_bytes);
+    progress_begin(&run->v.progress, "verifying", stored_bytes);
     run->begin_ms = clock_monotonic_ms();
     if (verify_start(run, err) < 0)
         return -1;
-    rc = verify_list(run, err);
+    rc = run->v.choice.wal || run->v.choice.label != NULL ? verify_list(run, err) : 0;
+    if (rc == 0 && run->v.choice.backups)
+        rc = verify_list_backups(&run->v, verify_submit, run, err);
     verify_join(run);
     progress_end(&run->v.progress);
     elapsed_ms = clock_monotonic_ms() - run->begin_ms;
@@ -603,19 +730,18 @@ verify_run(Walctl *ctl, VerifyRun *run, int *exit_code, Error *err)
     if (run->v.out_of_memory)
         return error_nomem(err);
 
-    verify_find_missing_histories(run);
+    if (run->v.choice.wal)
+        verify_find_missing_histories(run);
     if (run->v.finding_count > 1)
         qsort(
             run->v.findings, run->v.finding_count, sizeof *run->v.findings,
             verify_compare_findings);
-    gaps = verify_count_gaps(run);
-    seen = atomic_load(&run->v.progress.items);
-    skipped = run->v.stop && run->total_objects > seen ? run->total_objects - seen : 0;
-    if (run->v.damaged + run->v.missing + run->v.unread + run->v.locked + gaps + skipped > 0)
+    gaps = run->v.choice.wal ? verify_count_gaps(run) : 0;
+    if (run->v.damaged + run->v.missing + run->v.unread + run->v.locked + gaps + run->skipped > 0)
         *exit_code = 1;
     if (ctl->json)
-        return verify_print_json(run, gaps, skipped, elapsed_ms, err);
-    verify_print(run, gaps, skipped, elapsed_ms);
+        return verify_print_json(run, gaps, run->skipped, elapsed_ms, err);
+    verify_print(run, gaps, run->skipped, elapsed_ms);
     if (fflush(stdout) != 0 || ferror(stdout))
         return error_sys(err, "could not print the result");
     return 0;
@@ -640,6 +766,7 @@ walctl_verify(Walctl *ctl, int *exit_code, Error *err)
     (void) pthread_mutex_destroy(&run->lock);
     verify_task_reset(&run->open);
     free(run->v.findings);
+    backup_list_reset(&run->list);
     wal_report_reset(&run->report);
     wal_inventory_reset(&run->inv);
     repository_free(run->v.repo);

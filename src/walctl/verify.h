@@ -1,13 +1,16 @@
 /*
  * SPDX-License-Identifier: PostgreSQL
  *
- * What the two halves of `walctl verify` share: verify.c lists, hands out tasks, and tells the
- * result; verify_read.c reads what a task names.
+ * What the parts of `walctl verify` share: verify.c lists, hands out tasks, and tells the
+ * result; verify_read.c reads the WAL that a task names, verify_backup.c bundles of backups.
  */
 #ifndef WALCTL_VERIFY_H
 #define WALCTL_VERIFY_H
 
+#include <pthread.h>
+
 #include "common/progress.h"
+#include "repo/backup_list.h"
 #include "walctl/walctl.h"
 
 /* One object of a segment: [start, end) of it. */
@@ -24,8 +27,17 @@ typedef enum VerifyTaskKind
     VERIFY_SEGMENT, /* whole, in one object, or all its parts */
     VERIFY_PIECES,  /* of a segment that is not complete: looked at as one run of WAL */
     VERIFY_OBJECTS, /* parts or pieces, each for itself */
-    VERIFY_FILE     /* history, backup history, partial segment */
+    VERIFY_FILE,    /* history, backup history, partial segment */
+    VERIFY_BUNDLE   /* all parts of a bundle, with the digest of each file in them */
 } VerifyTaskKind;
+
+/* A backup that bundles are read of: in memory until the last of them was looked at. */
+typedef struct VerifyBackup
+{
+    Manifest manifest;
+    char dependents[200]; /* what cannot be restored without it, for people */
+    atomic_uint refs;
+} VerifyBackup;
 
 /* What a worker takes at once: all objects of a kind of one segment, or one small file. */
 typedef struct VerifyTask
@@ -40,7 +52,22 @@ typedef struct VerifyTask
     char key[LAYOUT_KEY_MAX]; /* of FILE, as the rest */
     WalFileName name;
     uint64_t stored_bytes;
+    VerifyBackup *backup; /* of BUNDLE: a reference */
+    uint32_t bundle;
 } VerifyTask;
+
+/* Which objects are looked at; zero: all. */
+typedef struct VerifyChoice
+{
+    const char *label; /* this backup only: its chain, and the WAL that they need */
+    bool wal, backups;
+    TimelineId timeline; /* of WAL; 0: all */
+    int64_t since_us;    /* stored at or after */
+    double sample;       /* percent; 0: no sample */
+    uint64_t seed;       /* of the sample */
+    uint32_t shard;      /* 1 .. shards */
+    uint32_t shards;     /* 0: all */
+} VerifyChoice;
 
 typedef enum VerifyVerdict
 {
@@ -58,7 +85,7 @@ typedef struct VerifyFinding
     Lsn start, end; /* 0, 0: no range of WAL */
     char key[LAYOUT_KEY_MAX];
     char message[640];
-    char consequence[WAL_REPORT_TEXT_MAX];
+    char consequence[512];
 } VerifyFinding;
 
 #define VERIFY_KEY_IDS_MAX 16
@@ -68,6 +95,8 @@ typedef struct Verify
     Repository *repo;
     const WalInventory *inv;
     const WalReport *report;
+    const BackupList *list;
+    VerifyChoice choice;
     int64_t timeout_ms; /* for an object */
     Progress progress;
 
@@ -84,10 +113,32 @@ typedef struct Verify
     size_t key_id_count;
 } Verify;
 
+/*
+ * Whether the object, or the group of objects that key stands for, is among those chosen by time,
+ * sample and shard; the same everywhere for the same choice.
+ */
+bool verify_chosen(const Verify *v, const char *key, int64_t stored_us);
+
 /* Reads and checks what t names; what is wrong becomes findings. Thread-safe. */
 void verify_task_run(Verify *v, const VerifyTask *t);
+void verify_run_bundle(Verify *v, const VerifyTask *t);
+void verify_task_reset(VerifyTask *t);
+
+/* Takes a task over. */
+typedef void (*VerifySubmitFn)(void *ctx, VerifyTask *task);
+
+/* What can be told of backups without reading them, and a task for each bundle that was chosen. */
+MUST_CHECK int verify_list_backups(Verify *v, VerifySubmitFn submit, void *ctx, Error *err);
+/* Stored bytes of the backups that verify_list_backups will go through. */
+uint64_t verify_backup_bytes(const Verify *v);
 
 /* Keeps it, or only counts it when there are very many. Thread-safe. */
 void verify_add_finding(Verify *v, const VerifyFinding *finding);
+void verify_count_good(Verify *v, uint64_t stored_bytes, uint64_t plain_bytes);
+bool verify_stopped(Verify *v);
+/* From the error of a read: damaged, locked, or nothing is known. */
+VerifyVerdict verify_judge(Verify *v, const char *key, const Error *err);
+/* Message, and the consequence where the verdict alone tells it. */
+void verify_describe(VerifyFinding *f, const Error *err);
 
 #endif

@@ -149,7 +149,7 @@ verify_object(
     }
 }
 
-static void
+void
 verify_count_good(Verify *v, uint64_t stored_bytes, uint64_t plain_bytes)
 {
     progress_add(&v->progress, stored_bytes, 1);
@@ -161,7 +161,7 @@ verify_count_good(Verify *v, uint64_t stored_bytes, uint64_t plain_bytes)
     (void) pthread_mutex_unlock(&v->lock);
 }
 
-static bool
+bool
 verify_stopped(Verify *v)
 {
     bool stop;
@@ -187,8 +187,7 @@ verify_note_locked(Verify *v, const ObjectLabel *label)
     (void) pthread_mutex_unlock(&v->lock);
 }
 
-/* From the error of a read: damaged, locked, or nothing is known. */
-static VerifyVerdict
+VerifyVerdict
 verify_judge(Verify *v, const char *key, const Error *err)
 {
     if (err->kind == ERROR_CORRUPT)
@@ -216,7 +215,7 @@ verify_judge(Verify *v, const char *key, const Error *err)
     return VERIFY_UNREAD;
 }
 
-static void
+void
 verify_describe(VerifyFinding *f, const Error *err)
 {
     if (f->verdict == VERIFY_UNREAD && err->kind == ERROR_NOT_FOUND)
@@ -499,7 +498,9 @@ verify_task_run(Verify *v, const VerifyTask *t)
 {
     if (verify_stopped(v))
         return;
-    if (t->kind == VERIFY_FILE)
+    if (t->kind == VERIFY_BUNDLE)
+        verify_run_bundle(v, t);
+    else if (t->kind == VERIFY_FILE)
         verify_run_file(v, t);
     else
         verify_run_extents(v, t);
