@@ -193,7 +193,7 @@ for my $conninfo ('postgresql://u:geheim@/x', 'password=geheim zzz')
 
 $result = ctl($conf, 'verify', '--wal');
 is($result->{exit}, 0, 'verify: an empty repository');
-like($result->{stdout}, qr/there is no WAL/, '... said so');
+like($result->{stdout}, qr/there is nothing to verify/, '... said so');
 $node->safe_psql('postgres', 'CREATE TABLE t (i int)');
 my $last = archive_segments($node, 6);
 ($result, $doc) = ctl_json($conf, 'info');
@@ -208,7 +208,7 @@ is($timeline->{ranges}[0]{last_segment}, $last, '... to the last');
 is(scalar @{ $timeline->{ranges}[0]{pieces_only} }, 0, '... nothing in pieces');
 is_deeply($cluster->{gaps}, [], 'info: no gap');
 is(WalTest::lsn_number($cluster->{durable_lsn}), (hex(substr $last, 16) + 1) << 20, 'info: last durable LSN');
-cmp_ok($cluster->{store_requests}{lists}, '<=', 3, 'info: a few requests');
+cmp_ok($cluster->{store_requests}{lists}, '<=', 5, 'info: a few requests');
 $result = ctl($conf, 'info');
 like(
     $result->{stdout},
@@ -221,7 +221,23 @@ ok($doc->{good}, 'verify: good');
 is($doc->{objects_verified}, $count, 'verify: every segment');
 $result = ctl($conf, 'verify', '--wal');
 like($result->{stdout}, qr/all of it is there and good/, 'verify: as text');
-WalTest::run_exit('verify: of what', 2, $walctl, '--config', $conf, 'verify');
+WalTest::run_ok('verify: WAL and backups', $walctl, '--config', $conf, 'verify');
+for my $wrong ('--sample=0', '--sample=101', '--shard=0/3', '--shard=4/3', '--shard=1', '--since=gestern')
+{
+    WalTest::run_exit("verify: $wrong", 2, $walctl, '--config', $conf, 'verify', $wrong);
+}
+# three shares are all of it, and none of it twice
+my $shared = 0;
+for my $i (1 .. 3)
+{
+    ($result, $doc) = ctl_json($conf, 'verify', '--wal', "--shard=$i/3");
+    is($result->{exit}, 0, "verify: share $i");
+    $shared += $doc->{objects_verified};
+}
+is($shared, $count, 'verify: the shares are everything');
+($result, $doc) = ctl_json($conf, 'verify', '--since=2999-01-01T00:00:00.000000Z');
+is($doc->{objects_verified}, 0, 'verify: nothing is as new');
+WalTest::run_exit('verify: a backup that is not there', 1, $walctl, '--config', $conf, 'verify', '--backup=nosuch');
 WalTest::run_exit('verify: a timeline that is not there', 1, $walctl, '--config', $conf, 'verify', '--wal',
     '--timeline=7');
 
@@ -525,7 +541,7 @@ $result = ctl($remote, 'info', '--output=json', { env => \%keys });
 $cluster = decode_json($result->{stdout})->{clusters}[0];
 my ($victim_name) = $cluster->{timelines}[0]{ranges}[0]{first_segment};
 ok(defined $victim_name, 'S3: info');
-is($cluster->{store_requests}{lists}, 3, 'S3: three listings');
+is($cluster->{store_requests}{lists}, 5, 'S3: five listings');
 
 for my $case (
     [ 'corrupted on the way, once', 'corrupt 200', 1, 0, qr/there and good/ ],
