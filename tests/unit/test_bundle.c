@@ -9,6 +9,7 @@
 
 #include "common/crc32c.h"
 #include "common/fs.h"
+#include "common/parse.h"
 #include "crypto/primitives.h"
 #include "repo/bundle_read.h"
 #include "repo/bundle_write.h"
@@ -640,7 +641,7 @@ test_large(void)
 
 enum
 {
-    CROWD_WRITERS = 4,
+    CROWD_WRITERS = 4, /* one digit in a path */
     CROWD_FILES = 150
 };
 
@@ -734,17 +735,20 @@ test_crowd(void)
         for (size_t i = 0; good && i < found.file_count; i++)
         {
             const BackupFile *file = &found.files[i];
-            unsigned member, no;
+            uint32_t member = 0;
+            uint32_t no = 0;
             char path[64];
+            char digit[2] = {file->path[5], '\0'};
 
             if (file->bundle != bundle)
                 continue;
-            good = sscanf(file->path, "base/%u/%u", &member, &no) == 2 && file->offset > behind;
+            good = parse_u32(digit, &member) && parse_u32(file->path + 7, &no) &&
+                   file->offset > behind;
             behind = file->offset;
 
             Item item = crowd_item(member, no, path, sizeof path);
 
-            good = good && file_is(file, &item, tar, len);
+            good = good && strcmp(path, file->path) == 0 && file_is(file, &item, tar, len);
         }
         free(tar);
     }

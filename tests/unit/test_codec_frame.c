@@ -84,8 +84,8 @@ test_round_trip(void)
                    test_push(st, frame, frame_bytes, 10000, &err) == 0 &&
                    test_sink_holds(&sink, data, len),
                "%s: %s by the decoder of streams", specs[s].label, inputs[i].label);
-            ok(tool_file_write("encoded", frame, frame_bytes) && tool_run(expand, "encoded", "plain") &&
-                   tool_file_holds("plain", data, len),
+            ok(tool_file_write("encoded", frame, frame_bytes) &&
+                   tool_run(expand, "encoded", "plain") && tool_file_holds("plain", data, len),
                "%s: %s by %s -d", specs[s].label, inputs[i].label, tool);
             if (len > 0)
                 ok(codec_frame_decompress(dec, frame, frame_bytes, plain, len - 1, &err) < 0 &&
