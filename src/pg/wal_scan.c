@@ -202,6 +202,12 @@ wal_scan_segment_end(const WalScan *scan, Lsn lsn)
     return (lsn + scan->segment_bytes - 1) / scan->segment_bytes * scan->segment_bytes;
 }
 
+bool
+wal_scan_in_record(const WalScan *scan)
+{
+    return scan->in_record && scan->state < SCAN_ENDED;
+}
+
 static int64_t
 wal_scan_time(const uint8_t *bytes)
 {

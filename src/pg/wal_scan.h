@@ -50,5 +50,7 @@ MUST_CHECK int wal_scan_write(WalScan *scan, const void *data, size_t len, Error
 Lsn wal_scan_last(const WalScan *scan);
 Lsn wal_scan_end(const WalScan *scan);
 bool wal_scan_ended(const WalScan *scan); /* WAL ended inside what was pushed */
+/* Whether the last byte pushed belongs to a record of which more should come. */
+bool wal_scan_in_record(const WalScan *scan);
 
 #endif

@@ -377,28 +377,30 @@ recovery_windows_make(
 
 /* ---- texts ---- */
 
-static char *
-recovery_format_point(int64_t at_us, Lsn lsn, char *buf, size_t len)
+char *
+recovery_format_point(int64_t at_us, Lsn lsn, char *buf)
 {
     char when[32], where[LSN_TEXT_BYTES];
 
     (void) lsn_format(lsn, where, sizeof where);
     if (at_us == 0)
-        (void) snprintf(buf, len, "%s", where);
+        (void) snprintf(buf, RECOVERY_POINT_TEXT_MAX, "%s", where);
     else
-        (void) snprintf(buf, len, "%s (%s)", clock_format_utc(at_us, when, sizeof when), where);
+        (void) snprintf(
+            buf, RECOVERY_POINT_TEXT_MAX, "%s (%s)", clock_format_utc(at_us, when, sizeof when),
+            where);
     return buf;
 }
 
 char *
 recovery_format_window(const RecoveryWindow *window, char *buf)
 {
-    char from[80], to[80];
+    char from[RECOVERY_POINT_TEXT_MAX], to[RECOVERY_POINT_TEXT_MAX];
 
     (void) snprintf(
         buf, RECOVERY_WINDOW_TEXT_MAX, "between %s and %s",
-        recovery_format_point(window->start_us, window->start_lsn, from, sizeof from),
-        recovery_format_point(window->end_us, window->end_lsn, to, sizeof to));
+        recovery_format_point(window->start_us, window->start_lsn, from),
+        recovery_format_point(window->end_us, window->end_lsn, to));
     return buf;
 }
 
@@ -590,13 +592,13 @@ recovery_refuse_early(
     const RecoveryPlan *oldest, Error *err)
 {
     const Backup *b = &list->items[oldest->backup];
-    char what[64], when[80];
+    char what[64], when[RECOVERY_POINT_TEXT_MAX];
 
     (void) error_set(
         err, ERROR_USAGE, "%s lies before %s \"%s\" was ready, at %s",
         recovery_format_target(target, what, sizeof what),
         target->label != NULL ? "backup" : "the first backup that can be used,", b->label,
-        recovery_format_point(b->header.stopped_us, b->header.stop_lsn, when, sizeof when));
+        recovery_format_point(b->header.stopped_us, b->header.stop_lsn, when));
     return recovery_hint_windows(
         list, inv, oldest->tli, target->kind == RECOVERY_TIME ? target->time_us : 0,
         target->kind == RECOVERY_LSN ? target->lsn : 0, err);

@@ -13,6 +13,8 @@
 #include "repo/backup_list.h"
 #include "repo/wal_inventory.h"
 
+#define RECOVERY_POINT_TEXT_MAX 80
+
 /* From the stop of a backup, along one line of timelines, to the first hole. */
 typedef struct RecoveryWindow
 {
@@ -116,6 +118,10 @@ recovery_segment_timeline(const WalInventory *inv, const TimelineHistory *histor
 int recovery_hint_windows(
     const BackupList *list, const WalInventory *inv, TimelineId tli, int64_t at_us, Lsn lsn,
     Error *err);
+
+/* "2026-03-01 09:14:07.120 UTC (0/03000060)", without the time if that is 0; buf of
+ * RECOVERY_POINT_TEXT_MAX. Returns buf. */
+char *recovery_format_point(int64_t at_us, Lsn lsn, char *buf);
 
 /* "between 2026-03-01 09:14:07 UTC (0/3000060) and ..." of a window, into buf of 256. Returns buf.
  */
