@@ -1,0 +1,584 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * Chains of backups of files that change at random, written by the bundle writer into a repository
+ * in memory and restored: every byte must be that of the model.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pg/incremental_file.h"
+#include "repo/bundle_write.h"
+#include "tap.h"
+#include "tempdir.h"
+#include "walrestore/digest.h"
+#include "walrestore/parts.h"
+
+#define SYSTEM_IDENTIFIER UINT64_C(7300000000000000001)
+#define FILES 12
+#define MAX_BLOCKS 300u
+#define BACKUPS 5
+#define PAGE DATA_PAGE_BYTES
+
+static const Deadline no_deadline = {.at_ms = INT64_MAX};
+
+/* One file as it is at the time of a backup, and what has become of it since the one before. */
+typedef struct ModelFile
+{
+    char path[64];
+    bool exists;
+    bool fresh; /* made since the backup before: stored whole */
+    uint32_t blocks;
+    uint32_t tail; /* bytes behind the last block; of a file that is no relation */
+    uint32_t shortest;
+    bool changed[MAX_BLOCKS];
+    uint8_t *data;
+} ModelFile;
+
+typedef struct Model
+{
+    ModelFile files[FILES];
+    uint64_t state;
+} Model;
+
+/* xorshift64*: the same numbers in every run */
+static uint32_t
+model_random(Model *m, uint32_t below)
+{
+    m->state ^= m->state >> 12;
+    m->state ^= m->state << 25;
+    m->state ^= m->state >> 27;
+    return (uint32_t) ((m->state * UINT64_C(2685821657736338717)) >> 33) % below;
+}
+
+static void
+die_on(int rc, const Error *err)
+{
+    if (rc == 0)
+        return;
+    diag("%s", err->msg);
+    exit(1);
+}
+
+/* A page: often zeros, often alike, sometimes random. */
+static void
+model_fill(Model *m, uint8_t *page)
+{
+    switch (model_random(m, 4))
+    {
+        case 0:
+            memset(page, 0, PAGE);
+            break;
+        case 1:
+            memset(page, 0, PAGE);
+            page[model_random(m, PAGE)] = 1;
+            break;
+        default:
+            for (size_t i = 0; i < PAGE; i++)
+                page[i] = (uint8_t) model_random(m, 256);
+    }
+}
+
+static void
+model_set_blocks(Model *m, ModelFile *f, uint32_t blocks)
+{
+    /* blocks that come to be there are zeros at first, and not always changed */
+    for (uint32_t b = f->blocks; b < blocks; b++)
+    {
+        memset(f->data + (size_t) b * PAGE, 0, PAGE);
+        f->changed[b] = model_random(m, 4) != 0;
+        if (f->changed[b])
+            model_fill(m, f->data + (size_t) b * PAGE);
+    }
+    for (uint32_t b = blocks; b < f->blocks; b++)
+        f->changed[b] = false;
+    f->blocks = blocks;
+    f->shortest = MIN(f->shortest, blocks);
+}
+
+static void
+model_change(Model *m)
+{
+    for (size_t i = 0; i < FILES; i++)
+    {
+        ModelFile *f = &m->files[i];
+
+        f->fresh = false;
+        f->shortest = f->blocks;
+        memset(f->changed, 0, sizeof f->changed);
+        if (!f->exists || model_random(m, 12) == 0)
+        {
+            f->exists = !f->exists || model_random(m, 2) == 0;
+            f->fresh = true;
+            f->blocks = 0;
+            model_set_blocks(m, f, model_random(m, MAX_BLOCKS));
+            f->tail = model_random(m, 6) == 0 ? model_random(m, PAGE) : 0;
+            for (uint32_t k = 0; k < f->tail; k++)
+                f->data[(size_t) f->blocks * PAGE + k] = (uint8_t) k;
+            continue;
+        }
+        if (f->tail != 0)
+        {
+            f->fresh = true;
+            continue;
+        }
+        for (uint32_t k = model_random(m, 30); f->blocks > 0 && k > 0; k--)
+        {
+            uint32_t b = model_random(m, f->blocks);
+
+            model_fill(m, f->data + (size_t) b * PAGE);
+            f->changed[b] = true;
+        }
+        if (model_random(m, 3) == 0)
+            model_set_blocks(m, f, model_random(m, f->blocks + 1));
+        if (model_random(m, 3) == 0)
+            model_set_blocks(m, f, f->blocks + model_random(m, MIN(40u, MAX_BLOCKS - f->blocks)));
+    }
+}
+
+static void
+model_init(Model *m, uint64_t seed)
+{
+    *m = (Model){.state = seed};
+    for (size_t i = 0; i < FILES; i++)
+    {
+        ModelFile *f = &m->files[i];
+
+        (void) snprintf(f->path, sizeof f->path, "base/5/%zu", 16384 + i);
+        f->data = calloc(MAX_BLOCKS + 1, PAGE);
+        if (f->data == NULL)
+            exit(1);
+    }
+    model_change(m);
+}
+
+static void
+model_reset(Model *m)
+{
+    for (size_t i = 0; i < FILES; i++)
+        free(m->files[i].data);
+}
+
+/* ---- a backup of the model ---- */
+
+static void
+put_whole(BundleWriter *w, const char *path, const void *data, uint64_t len)
+{
+    BackupFile file = {
+        .kind = BACKUP_FILE_WHOLE,
+        .path = path,
+        .mode = 0600,
+        .user = "",
+        .group = "",
+        .bytes = len,
+        .stored_bytes = len};
+    Error err;
+
+    die_on(bundle_writer_begin_file(w, &file, &err), &err);
+    if (len > 0)
+        die_on(bundle_writer_write(w, data, len, &err), &err);
+    die_on(bundle_writer_end_file(w, &err), &err);
+    backup_file_reset(&file);
+}
+
+static void
+put_folder(BundleWriter *w, const char *path)
+{
+    BackupFile file = {
+        .kind = BACKUP_FILE_FOLDER, .path = path, .mode = 0700, .user = "", .group = ""};
+    Error err;
+
+    die_on(bundle_writer_begin_file(w, &file, &err), &err);
+}
+
+static void
+put_changes(BundleWriter *w, const ModelFile *f)
+{
+    BackupFile file = {
+        .kind = BACKUP_FILE_INCREMENTAL,
+        .path = f->path,
+        .mode = 0600,
+        .user = "",
+        .group = "",
+        .bytes = (uint64_t) f->blocks * PAGE};
+    uint32_t count = 0;
+    uint8_t *header;
+    Error err;
+
+    for (uint32_t b = 0; b < f->blocks; b++)
+        if (f->changed[b])
+        {
+            die_on(block_set_add(&file.blocks, b, 1, &err), &err);
+            count++;
+        }
+    /* zeros at the end that nothing lists: the length says that they are there */
+    file.truncation_blocks = block_set_end(&file.blocks) == f->blocks ? f->shortest : f->blocks;
+    file.stored_bytes = incremental_file_bytes(count);
+    header = malloc(incremental_header_bytes(count));
+    if (header == NULL)
+        exit(1);
+    incremental_format_header(&file.blocks, file.truncation_blocks, header);
+    die_on(bundle_writer_begin_file(w, &file, &err), &err);
+    die_on(bundle_writer_write(w, header, incremental_header_bytes(count), &err), &err);
+    for (uint32_t b = 0; b < f->blocks; b++)
+        if (f->changed[b])
+            die_on(bundle_writer_write(w, f->data + (size_t) b * PAGE, PAGE, &err), &err);
+    die_on(bundle_writer_end_file(w, &err), &err);
+    backup_file_reset(&file);
+    free(header);
+}
+
+/*
+ * What an incremental cannot say is not in the model: a block below its truncation length that was
+ * cut off, came back as zeros and is not listed. Such blocks are listed here, as a server does that
+ * reads them.
+ */
+static void
+list_returned_blocks(ModelFile *f)
+{
+    for (uint32_t b = f->shortest; b < f->blocks; b++)
+        f->changed[b] = true;
+}
+
+static char *
+backup_name(size_t i, char buf[BACKUP_LABEL_NAME_MAX])
+{
+    (void) snprintf(buf, BACKUP_LABEL_NAME_MAX, "backup-%zu", i);
+    return buf;
+}
+
+static void
+put_backup(Repository *repo, Model *m, size_t number, ChecksumAlgorithm checksum)
+{
+    BackupHeader header = {
+        .incremental = number > 0,
+        .system_identifier = SYSTEM_IDENTIFIER,
+        .pg_major = 15,
+        .catalog_version = 202209061,
+        .segment_bytes = 16u << 20,
+        .tli = 1,
+        .start_lsn = 0x2000028 + number * 0x1000000,
+        .stop_lsn = 0x2000100 + number * 0x1000000,
+        .started_us = INT64_C(1772356447120000),
+        .stopped_us = INT64_C(1772356448120000),
+        .checksum = checksum,
+        .codec = "lz4",
+        .host = "test",
+        .created_by = "test"};
+    AUTO(manifest_writer_freep) ManifestWriter *manifest = NULL;
+    AUTO(bundle_set_freep) BundleSet *set = NULL;
+    AUTO(bundle_writer_freep) BundleWriter *w = NULL;
+    uint8_t control[300] = {1};
+    BundleOptions options = {
+        .repo = repo,
+        .label = backup_name(number, header.label),
+        .checksum = checksum,
+        .uploaders = 1,
+        .put_timeout_ms = 60000};
+    BundleCounts counts;
+    uint64_t stored;
+    Error err;
+
+    header.chain_count = number;
+    header.chain = calloc(number + 1, sizeof *header.chain);
+    for (size_t i = 0; i < number; i++)
+        (void) backup_name(i, header.chain[i]);
+    die_on(manifest_writer_new(repo->format.codec, &manifest, &err), &err);
+    options.manifest = manifest;
+    die_on(bundle_set_new(&options, &set, &err), &err);
+    die_on(bundle_writer_new(set, &w, &err), &err);
+    put_folder(w, "base");
+    put_folder(w, "base/5");
+    put_folder(w, "global");
+    put_whole(w, "PG_VERSION", "15\n", 3);
+    put_whole(w, "backup_manifest", "{}", 2);
+    for (size_t i = 0; i < FILES; i++)
+    {
+        ModelFile *f = &m->files[i];
+
+        if (!f->exists)
+            continue;
+        if (number > 0 && !f->fresh)
+        {
+            if (f->shortest < f->blocks)
+                list_returned_blocks(f);
+            put_changes(w, f);
+        }
+        else
+            put_whole(w, f->path, f->data, (uint64_t) f->blocks * PAGE + f->tail);
+        /* files of several bundles */
+        if (model_random(m, 4) == 0)
+            die_on(bundle_writer_close(w, &err), &err);
+    }
+    put_whole(w, PLAN_CONTROL, control, sizeof control);
+    die_on(bundle_writer_close(w, &err), &err);
+    die_on(bundle_set_finish(set, &err), &err);
+    counts = bundle_set_counts(set);
+    header.file_count = counts.files;
+    header.plain_bytes = counts.plain_bytes;
+    header.stored_bytes = counts.stored_bytes;
+    header.part_count = counts.parts;
+    die_on(manifest_writer_put(manifest, repo, &header, &no_deadline, &stored, &err), &err);
+    free(header.chain);
+}
+
+/* ---- restoring it ---- */
+
+static bool
+same_content(const char *top, const char *path, const uint8_t *data, uint64_t len)
+{
+    char name[1024];
+    uint8_t *got = malloc(len + 1);
+    FILE *in;
+    size_t n;
+
+    (void) snprintf(name, sizeof name, "%s/%s", top, path);
+    in = fopen(name, "re");
+    if (in == NULL || got == NULL)
+    {
+        diag("%s: %s", name, strerror(errno));
+        free(got);
+        return false;
+    }
+    n = fread(got, 1, len + 1, in);
+    (void) fclose(in);
+    if (n != len || memcmp(got, data, len) != 0)
+    {
+        size_t at = 0;
+
+        while (at < n && at < len && got[at] == data[at])
+            at++;
+        diag(
+            "%s: %zu bytes of %" PRIu64 ", first difference at %zu (block %zu)", path, n, len, at,
+            at / PAGE);
+        free(got);
+        return false;
+    }
+    free(got);
+    return true;
+}
+
+static uint64_t
+count_entries(const char *top, const char *path)
+{
+    char name[1024];
+    uint64_t count = 0;
+    const struct dirent *entry;
+    DIR *dir;
+
+    (void) snprintf(name, sizeof name, "%s/%s", top, path);
+    dir = opendir(name);
+    while (dir != NULL && (entry = readdir(dir)) != NULL)
+        count += entry->d_name[0] != '.';
+    if (dir != NULL)
+        (void) closedir(dir);
+    return count;
+}
+
+/* 0, or what plan, place or parts said. */
+static int
+restore(Repository *repo, size_t number, const char *to, Plan *plan, Error *err)
+{
+    const RestoreOptions options = {.to = to};
+    const PlanOptions all = {.databases = NULL};
+    AUTO(place_reset) Place place;
+    char label[BACKUP_LABEL_NAME_MAX];
+    const PartsRun run = {
+        .repo = repo, .place = &place, .plan = plan, .jobs = 3, .timeout_ms = 60000};
+
+    place_init(&place);
+    if (plan_load(repo, backup_name(number, label), &all, 60000, NULL, plan, err) < 0 ||
+        place_check(&place, &options, &plan->newest.header, err) < 0 ||
+        place_begin(&place, plan, err) < 0 || place_make_folders(&place, plan, err) < 0 ||
+        parts_restore(&run, err) < 0 || parts_sync(&run, err) < 0)
+        return -1;
+    return place_end(&place, err);
+}
+
+static void
+repo_init(Repository *repo, unsigned level)
+{
+    Error err;
+
+    *repo = (Repository){
+        .format = {.codec = {.method = CODEC_LZ4, .level = (int) level}},
+        .description = {
+            .cluster = "main",
+            .system_identifier = SYSTEM_IDENTIFIER,
+            .pg_major = 15,
+            .segment_bytes = 16u << 20}};
+    die_on(store_memory_new(&repo->store, &err), &err);
+}
+
+static bool
+same_checksums(const Model *m, const Plan *plan)
+{
+    ChecksumAlgorithm algorithm = plan->newest.header.checksum;
+    uint64_t wrong = 0;
+
+    for (size_t i = 0; i < FILES; i++)
+    {
+        const ModelFile *f = &m->files[i];
+        const BackupFile *entry = manifest_find(&plan->newest, f->path);
+        uint8_t got[CHECKSUM_MAX_BYTES];
+        FileDigest want;
+        Error err;
+
+        if (!f->exists || entry == NULL)
+            continue;
+        parts_checksum(plan, (size_t) (entry - plan->newest.files), got);
+        die_on(
+            file_digest_bytes(
+                f->data, (uint64_t) f->blocks * PAGE + f->tail, algorithm, &want, &err),
+            &err);
+        wrong += memcmp(got, want.checksum, checksum_bytes(algorithm)) != 0;
+    }
+    return wrong == 0;
+}
+
+static uint64_t passed_over; /* parts in which nothing was wanted */
+
+static void
+test_chains(uint64_t seed, ChecksumAlgorithm checksum)
+{
+    Repository repo;
+    Model m;
+
+    repo_init(&repo, 0);
+    model_init(&m, seed);
+    for (size_t number = 0; number < BACKUPS; number++)
+    {
+        AUTO(plan_reset) Plan plan = {0};
+        char name[64];
+        const char *to;
+        uint64_t files = 0, good = 0;
+        Error err = {0};
+
+        if (number > 0)
+            model_change(&m);
+        put_backup(&repo, &m, number, checksum);
+        (void) snprintf(name, sizeof name, "d-%" PRIu64 "-%zu-%d", seed, number, (int) checksum);
+        to = tempdir_name(name);
+        if (!ok(restore(&repo, number, to, &plan, &err) == 0,
+                "seed %" PRIu64 ", backup %zu of a "
+                "chain is restored%s%s",
+                seed, number, err.msg[0] != '\0' ? ": " : "", err.msg))
+            continue;
+        for (size_t i = 0; i < FILES; i++)
+        {
+            const ModelFile *f = &m.files[i];
+
+            if (!f->exists)
+                continue;
+            files++;
+            good +=
+                same_content(to, f->path, f->data, (uint64_t) f->blocks * PAGE + f->tail) ? 1 : 0;
+        }
+        ok(files == good && count_entries(to, "base/5") == files,
+           "all %" PRIu64 " files are those of the model, and no other", files);
+        ok(count_entries(to, "global") == 1 && count_entries(to, "") == 5,
+           "pg_control has its name, and the marker is gone");
+        ok(same_checksums(&m, &plan), "checksums for backup_manifest are those of the files");
+        for (size_t l = 0; l < plan.layer_count; l++)
+            for (size_t i = 0; i < plan.layers[l].part_count; i++)
+                passed_over += plan.layers[l].parts[i].wanted ? 0 : 1;
+    }
+    model_reset(&m);
+    store_free(repo.store);
+}
+
+/* ---- damage ---- */
+
+typedef struct Forge
+{
+    ManifestWriter *out;
+    ChecksumAlgorithm checksum;
+    const char *path;
+} Forge;
+
+static int
+forge_file(void *ctx, const BackupFile *file, Error *err)
+{
+    Forge *forge = ctx;
+    BackupFile changed = *file;
+    AUTO(strbuf_reset) StrBuf line;
+
+    strbuf_init(&line, 1 << 20);
+    if (strcmp(file->path, forge->path) == 0)
+        changed.checksum[0] ^= 1;
+    manifest_format_file(&changed, forge->checksum, &line);
+    return manifest_writer_add(forge->out, strbuf_text(&line), line.len, err);
+}
+
+static int
+forge_part(void *ctx, const BackupPart *part, Error *err)
+{
+    Forge *forge = ctx;
+    AUTO(strbuf_reset) StrBuf line;
+
+    BackupPart own = *part;
+
+    own.owner = NULL; /* not named in a line when it is the backup itself */
+    strbuf_init(&line, 1 << 20);
+    manifest_format_part(&own, &line);
+    return manifest_writer_add(forge->out, strbuf_text(&line), line.len, err);
+}
+
+/* The same parts, under another label, with a manifest that has another checksum for one file. */
+static void
+test_wrong_checksum(ChecksumAlgorithm checksum)
+{
+    static const ManifestHandlers handlers = {.file = forge_file, .part = forge_part};
+    AUTO(manifest_writer_freep) ManifestWriter *out = NULL;
+    AUTO(backup_header_reset) BackupHeader header = {0};
+    AUTO(plan_reset) Plan plan = {0};
+    char name[64];
+    Repository repo;
+    Error err = {0};
+    uint64_t stored;
+    Forge forge = {.checksum = checksum, .path = "PG_VERSION"};
+    Model m;
+
+    repo_init(&repo, 0);
+    model_init(&m, 99);
+    put_backup(&repo, &m, 0, checksum);
+    die_on(manifest_writer_new(repo.format.codec, &out, &err), &err);
+    forge.out = out;
+    die_on(manifest_read(&repo, "backup-0", &no_deadline, &handlers, &forge, &err), &err);
+    die_on(manifest_read_header(&repo, "backup-0", &no_deadline, &header, &err), &err);
+
+    /* the manifest of this label is put anew, as it was removed */
+    StoreRemoved gone = {.key = "backup/backup-0/manifest"};
+
+    die_on(store_remove(repo.store, &gone, 1, &no_deadline, &err), &err);
+    die_on(manifest_writer_put(out, &repo, &header, &no_deadline, &stored, &err), &err);
+    (void) snprintf(name, sizeof name, "forged-%d", (int) checksum);
+    err = (Error){0};
+    ok(restore(&repo, 0, tempdir_name(name), &plan, &err) < 0 && err.kind == ERROR_CORRUPT &&
+           strstr(err.msg, "PG_VERSION") != NULL && strstr(err.msg, "backup-0") != NULL,
+       "a wrong checksum is found: %s", err.msg);
+    (void) snprintf(name, sizeof name, "forged-%d/walrestore.incomplete", (int) checksum);
+    ok(access(tempdir_name(name), F_OK) == 0, "the directory is marked as incomplete");
+    (void) snprintf(name, sizeof name, "forged-%d/global/pg_control", (int) checksum);
+    ok(access(tempdir_name(name), F_OK) < 0, "and has no pg_control");
+    model_reset(&m);
+    store_free(repo.store);
+}
+
+int
+main(void)
+{
+    (void) tempdir_make();
+    for (uint64_t seed = 1; seed <= 6; seed++)
+        test_chains(seed, seed % 3 == 0 ? CHECKSUM_SHA256 : CHECKSUM_CRC32C);
+    ok(passed_over > 0, "%" PRIu64 " parts were not fetched", passed_over);
+    test_wrong_checksum(CHECKSUM_CRC32C);
+    test_wrong_checksum(CHECKSUM_SHA256);
+    return done_testing();
+}
