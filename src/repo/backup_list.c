@@ -284,24 +284,30 @@ list_sort(BackupList *list)
 
 /* ---- chains ---- */
 
+/* A backup in an order of its own. */
+typedef struct ListRef
+{
+    Backup *backup;
+} ListRef;
+
 static int
 list_compare_labels(const void *a, const void *b)
 {
-    return strcmp((*(const Backup *const *) a)->label, (*(const Backup *const *) b)->label);
+    return strcmp(((const ListRef *) a)->backup->label, ((const ListRef *) b)->backup->label);
 }
 
 static int
 list_compare_depths(const void *a, const void *b)
 {
-    size_t left = (*(const Backup *const *) a)->header.chain_count;
-    size_t right = (*(const Backup *const *) b)->header.chain_count;
+    size_t left = ((const ListRef *) a)->backup->header.chain_count;
+    size_t right = ((const ListRef *) b)->backup->header.chain_count;
 
     return (left > right) - (left < right);
 }
 
 /* NULL if there is none. by_label: all backups, sorted by it. */
 static Backup *
-list_find_sorted(Backup *const *by_label, size_t count, const char *label)
+list_find_sorted(const ListRef *by_label, size_t count, const char *label)
 {
     size_t low = 0;
     size_t high = count;
@@ -309,10 +315,10 @@ list_find_sorted(Backup *const *by_label, size_t count, const char *label)
     while (low < high)
     {
         size_t middle = low + (high - low) / 2;
-        int order = strcmp(by_label[middle]->label, label);
+        int order = strcmp(by_label[middle].backup->label, label);
 
         if (order == 0)
-            return by_label[middle];
+            return by_label[middle].backup;
         if (order < 0)
             low = middle + 1;
         else
@@ -336,7 +342,7 @@ list_parent_good(const BackupHeader *header, const Backup *parent)
 
 /* Sets parent and chain_broken. Whoever it was made on has been judged before. */
 static void
-list_judge_chain(const BackupList *list, Backup *backup, Backup *const *by_label)
+list_judge_chain(const BackupList *list, Backup *backup, const ListRef *by_label)
 {
     const BackupHeader *header = &backup->header;
 
@@ -359,24 +365,24 @@ list_judge_chain(const BackupList *list, Backup *backup, Backup *const *by_label
 static int
 list_judge_chains(BackupList *list, Error *err)
 {
-    Backup **by_label = calloc(MAX(list->count, (size_t) 1), 2 * sizeof *by_label);
+    ListRef *by_label = calloc(MAX(list->count, (size_t) 1), 2 * sizeof *by_label);
 
     if (by_label == NULL)
         return error_nomem(err);
 
     /* shorter chains first: what an incremental builds on has one link less */
-    Backup **by_depth = by_label + list->count;
+    ListRef *by_depth = by_label + list->count;
 
     for (size_t i = 0; i < list->count; i++)
-        by_label[i] = by_depth[i] = &list->items[i];
+        by_label[i].backup = by_depth[i].backup = &list->items[i];
     if (list->count > 1)
     {
         qsort(by_label, list->count, sizeof *by_label, list_compare_labels);
         qsort(by_depth, list->count, sizeof *by_depth, list_compare_depths);
     }
     for (size_t i = 0; i < list->count; i++)
-        if (by_depth[i]->state == BACKUP_COMPLETE)
-            list_judge_chain(list, by_depth[i], by_label);
+        if (by_depth[i].backup->state == BACKUP_COMPLETE)
+            list_judge_chain(list, by_depth[i].backup, by_label);
     free(by_label);
     return 0;
 }

@@ -5,6 +5,7 @@
  */
 #include "repo/backup_format.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,8 +157,8 @@ test_header_copy(void)
     from.databases = calloc(1, sizeof *from.databases);
     if (from.chain == NULL || from.uses == NULL || from.databases == NULL)
         abort();
-    (void) strcpy(from.chain[0], "b1");
-    (void) strcpy(from.uses[1], "u2");
+    (void) snprintf(from.chain[0], sizeof from.chain[0], "%s", "b1");
+    (void) snprintf(from.uses[1], sizeof from.uses[1], "%s", "u2");
     from.chain_count = 1;
     from.uses_count = 2;
     from.databases[0] = (BackupDatabase){.oid = 5, .name = strdup("postgres")};

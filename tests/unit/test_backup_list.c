@@ -7,6 +7,7 @@
 #include "repo/backup_list.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,7 +84,7 @@ put_backup(Repository *repo, const char *label, int minutes, const char *chain, 
     Error err = {0};
 
     header.incremental = header.chain_count > 0;
-    (void) strcpy(header.label, label);
+    (void) snprintf(header.label, sizeof header.label, "%s", label);
     if (manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, &w, &err) < 0 ||
         manifest_writer_put(w, repo, &header, &no_deadline, &stored, &err) < 0)
     {
@@ -129,8 +130,8 @@ put_start(Repository *repo, const char *label, const char *resumes)
     BackupStart start = {.host = "db1", .started_us = T0};
     Error err = {0};
 
-    (void) strcpy(start.label, label);
-    (void) strcpy(start.resumes, resumes);
+    (void) snprintf(start.label, sizeof start.label, "%s", label);
+    (void) snprintf(start.resumes, sizeof start.resumes, "%s", resumes);
     if (backup_start_put(repo, &start, &no_deadline, &err) < 0)
         abort();
 }

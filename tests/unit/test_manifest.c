@@ -409,7 +409,8 @@ test_header_round_trip(void)
     header.database_count = 2;
     header.source_stream = true;
     header.from_standby = true;
-    (void) strcpy(header.key_ids, "0123456789abcdef,0123456789abcde0");
+    (void) snprintf(
+        header.key_ids, sizeof header.key_ids, "%s", "0123456789abcdef,0123456789abcde0");
     if (tablespace_map_add(&header.tablespaces, 16388, "/srv/t s\xC3\xA4", &err) < 0 ||
         tablespace_map_add(&header.tablespaces, 16389, "/srv/\xE4", &err) < 0)
         abort();
@@ -892,7 +893,7 @@ put_many(Repository *repo, size_t count, const char *label)
     bool good = true;
     char path[64];
 
-    (void) strcpy(header.label, label);
+    (void) snprintf(header.label, sizeof header.label, "%s", label);
     strbuf_init(&text, 1u << 20);
     for (size_t i = 0; i < count && good; i++)
     {
@@ -1096,7 +1097,7 @@ test_bad_objects(void)
            err.kind == ERROR_CORRUPT && strstr(err.msg, "system identifier") != NULL,
        "a manifest of another system: %s", err.msg);
     test_repo_init(&repo, store);
-    (void) strcpy(repo.description.cluster, "replica");
+    (void) snprintf(repo.description.cluster, sizeof repo.description.cluster, "%s", "replica");
     ok(manifest_read_header(&repo, LABEL, &no_deadline, &header, &err) == -1 &&
            err.kind == ERROR_CORRUPT && strstr(err.msg, "replica") != NULL,
        "a manifest of another cluster: %s", err.msg);
