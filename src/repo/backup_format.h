@@ -107,7 +107,7 @@ typedef struct BackupHeader
     Lsn start_lsn;      /* redo point: WAL is needed from here ... */
     Lsn stop_lsn;       /* ... to here */
     int64_t started_us; /* after pg_backup_start */
-    int64_t stopped_us; /* before pg_backup_stop was called: consistent from this moment on */
+    int64_t stopped_us; /* after pg_backup_stop: no commit before stop_lsn has a later time */
     ChecksumAlgorithm checksum;
     TablespaceMap tablespaces;
     BackupDatabase *databases; /* owned; NULL when it could not be asked */

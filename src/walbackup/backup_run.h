@@ -3,14 +3,19 @@
  *
  * One base backup from its beginning to its manifest. Steps, and what a kill leaves behind:
  *
- *   1 open the repository, connect, check system identifier, version, WAL archiving    nothing
- *   2 choose the parent (incremental), what to resume; put backup/<label>/start        a claimed
- * label 3 start the backup in the server: start LSN, checkpoint                            the
- * server forgets 4 files into bundles, by source_local or source_stream parts, indexes 5 stop the
- * backup in the server: stop LSN, backup_label, tablespace_map            (as above) 6
- * backup_label, tablespace_map, backup_manifest, global/pg_control into the last bundle 7 all parts
- * durable; the repository has the WAL from start to stop LSN             a finished copy 8 put the
- * manifest                                                                 the backup
+ *   1  open the repository, connect, check system identifier and data       nothing
+ *      directory; read the timeline history
+ *   2  choose the parent (incremental), what to take up of a failed run;    a claimed label
+ *      put backup/<label>/start
+ *   3  begin the backup in the server: start LSN, checkpoint                the server forgets it
+ *   4  files into bundles, by source_local or source_stream                 parts, indexes
+ *   5  end the backup in the server: stop LSN, backup_label,                (as above)
+ *      tablespace_map
+ *   6  backup_label, tablespace_map, backup_manifest, global/pg_control     (as above)
+ *      into the last bundle
+ *   7  all parts are durable; the repository has the WAL from start to      a finished copy
+ *      stop LSN
+ *   8  put the manifest                                                     the backup
  *
  * Until 8 nothing is visible as a backup; the next run takes up finished bundles (their indexes
  * tell what is in them, digests prove it), `walctl expire` removes what nobody took up.
@@ -19,8 +24,12 @@
 #define WALBACKUP_BACKUP_RUN_H
 
 #include "common/progress.h"
+#include "pg/timeline.h"
 #include "repo/backup_list.h"
 #include "repo/bundle_write.h"
+#include "walbackup/server.h"
+
+typedef struct Resume Resume; /* resume.h */
 
 typedef struct BackupOptions
 {
@@ -43,8 +52,11 @@ typedef struct BackupRun
     BackupOptions options;
     const atomic_bool *cancel; /* set by a signal */
     Repository *repo;
-    BackupHeader header; /* filled as things become known */
-    Manifest parent;     /* of an incremental */
+    BackupHeader header;     /* filled as things become known */
+    Manifest parent;         /* of an incremental */
+    TimelineHistory history; /* of the server's timeline when we connected */
+    Server server;           /* of a local backup: open from step 1 to 5 */
+    Resume *resume;          /* what a failed run left; NULL: nothing */
     ManifestWriter *manifest;
     BundleSet *bundles;
     Progress progress;
@@ -75,6 +87,12 @@ void backup_end_reset(BackupEnd *end); /* fit for AUTO */
  */
 MUST_CHECK int source_local_run(BackupRun *run, BackupEnd *end, Error *err);
 MUST_CHECK int source_stream_run(BackupRun *run, BackupEnd *end, Error *err);
+
+/*
+ * For the sources, when start LSN and timeline are in run->header and no file was read: whether the
+ * parent fits. Errors: CONFLICT, with a hint.
+ */
+MUST_CHECK int backup_run_check_parent(BackupRun *run, Error *err);
 
 /* Waits so that no more than the rate limit is read; from any worker, after reading bytes. */
 void backup_run_throttle(BackupRun *run, uint64_t bytes);

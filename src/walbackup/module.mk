@@ -1,0 +1,1 @@
+$(eval $(call program,walbackup,src/walbackup/main.c))

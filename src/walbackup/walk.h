@@ -1,0 +1,66 @@
+/*
+ * SPDX-License-Identifier: PostgreSQL
+ *
+ * What a backup takes of a data directory: its folders, and its files with their sizes, tablespaces
+ * included. Names only; nothing is opened.
+ *
+ * Memory: 16 bytes and the name for a file.
+ */
+#ifndef WALBACKUP_WALK_H
+#define WALBACKUP_WALK_H
+
+#include <sys/types.h>
+
+#include "pg/backup_label.h"
+#include "pg/data_file.h"
+
+/* Texts are offsets into Walk.text. */
+typedef struct WalkFolder
+{
+    uint32_t path; /* relative to the data directory; "" is itself */
+    uint32_t mode;
+    uid_t uid;
+    gid_t gid;
+    int64_t modified_s;
+    bool keep_empty; /* what is in it is not in the backup */
+} WalkFolder;
+
+typedef struct WalkFile
+{
+    uint64_t bytes;  /* when it was seen */
+    uint32_t folder; /* index */
+    uint32_t name;
+} WalkFile;
+
+typedef struct Walk
+{
+    char *text; /* owned, as all arrays */
+    size_t text_len, text_cap;
+    WalkFolder *folders; /* a folder stands in front of what is in it */
+    size_t folder_count, folder_cap;
+    WalkFile *files; /* by folder, then by name */
+    size_t file_count, file_cap;
+    uint64_t bytes; /* of all files */
+    TablespaceMap tablespaces;
+} Walk;
+
+typedef struct WalkOptions
+{
+    const char *data; /* the data directory */
+    int pg_major;
+    uint32_t catalog_version; /* names the folder in a tablespace */
+} WalkOptions;
+
+/*
+ * What vanishes while it is looked at is not there. Special files, and symbolic links other than
+ * pg_wal and those of tablespaces, are left out with a warning, as PostgreSQL does.
+ * Errors: DENIED, IO, naming the file.
+ */
+MUST_CHECK int walk_data_directory(const WalkOptions *options, Walk *out, Error *err);
+void walk_reset(Walk *walk); /* fit for AUTO */
+
+const char *walk_folder_path(const Walk *walk, const WalkFolder *folder);
+/* Into buf of DATA_PATH_MAX bytes. Returns buf. */
+char *walk_file_path(const Walk *walk, const WalkFile *file, char *buf);
+
+#endif
