@@ -830,25 +830,47 @@ retention_plan_reset(RetentionPlan *plan)
     *plan = (RetentionPlan){0};
 }
 
-/* Whether a range of tli overlaps [start, end). */
-static bool
-retention_overlaps(const RetentionPlan *plan, TimelineId tli, Lsn start, Lsn end)
+/* The first range of tli that ends behind lsn; NULL if there is none. */
+static const RetentionRange *
+retention_find_range(const RetentionPlan *plan, TimelineId tli, Lsn lsn)
 {
     size_t low = 0;
     size_t high = plan->range_count;
 
-    /* the first that ends behind start */
     while (low < high)
     {
         size_t mid = low + (high - low) / 2;
         const RetentionRange *range = &plan->ranges[mid];
 
-        if (range->tli > tli || (range->tli == tli && range->end > start))
+        if (range->tli > tli || (range->tli == tli && range->end > lsn))
             high = mid;
         else
             low = mid + 1;
     }
-    return low < plan->range_count && plan->ranges[low].tli == tli && plan->ranges[low].start < end;
+    return low < plan->range_count && plan->ranges[low].tli == tli ? &plan->ranges[low] : NULL;
+}
+
+static bool
+retention_overlaps(const RetentionPlan *plan, TimelineId tli, Lsn start, Lsn end)
+{
+    const RetentionRange *range = retention_find_range(plan, tli, start);
+
+    return range != NULL && range->start < end;
+}
+
+static bool
+retention_contains(const RetentionPlan *plan, TimelineId tli, Lsn start, Lsn end)
+{
+    const RetentionRange *range = retention_find_range(plan, tli, start);
+
+    return range != NULL && range->start <= start && range->end >= end;
+}
+
+bool
+retention_keeps_all_wal(const RetentionPlan *plan, TimelineId tli, Lsn start, Lsn end)
+{
+    return plan->wal_unbounded || retention_contains(plan, 0, start, end) ||
+           retention_contains(plan, tli, start, end);
 }
 
 bool

@@ -140,6 +140,9 @@ MUST_CHECK int retention_plan_keep(
 bool retention_keeps_wal(
     const RetentionPlan *plan, TimelineId tli, Lsn start, Lsn end, int64_t stored_us);
 
+/* Whether all of [start, end) of tli stays, whenever it was stored. */
+bool retention_keeps_all_wal(const RetentionPlan *plan, TimelineId tli, Lsn start, Lsn end);
+
 /* Whether WAL from start to stop of this backup is there without a hole. */
 bool retention_backup_consistent(const BackupHeader *header, const WalInventory *inv);
 
