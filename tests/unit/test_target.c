@@ -865,6 +865,7 @@ static void
 test_timelines(void)
 {
     static const char history[] = "1\t0/1180000\twhy\n";
+    static const char third[] = "1\t0/1180000\tx\n2\t0/1280000\tx\n";
     WalBuild old, young;
     World w;
     TargetFound found = {0};
@@ -925,7 +926,7 @@ test_timelines(void)
         target_found_reset(&found);
     }
 
-    world_put(&w, "wal/00000003/00000003.history", "1\t0/1180000\tx\n2\t0/1280000\tx\n", 30);
+    world_put(&w, "wal/00000003/00000003.history", third, sizeof third - 1);
     world_list(&w);
 
     RecoveryTarget latest = {.kind = RECOVERY_LATEST};
