@@ -433,6 +433,20 @@ source_exec(
     return 0;
 }
 
+int
+source_show_bool(Source *source, const char *setting, const Deadline *dl, bool *out, Error *err)
+{
+    AUTO(result_clearp) PGresult *res = NULL;
+    char sql[96];
+
+    (void) snprintf(sql, sizeof sql, "SHOW %s", setting);
+    if (source_exec(source, sql, NULL, sql, dl, &res, err) < 0)
+        return -1;
+    if (PQntuples(res) != 1 || !parse_bool(PQgetvalue(res, 0, 0), out))
+        return error_set(err, ERROR_CORRUPT, "the server's answer to %s is not understood", sql);
+    return 0;
+}
+
 static int
 source_identify(Source *source, const Deadline *dl, Error *err)
 {

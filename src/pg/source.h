@@ -54,6 +54,9 @@ MUST_CHECK int source_next_result(
 MUST_CHECK int source_exec(
     Source *source, const char *sql, const char *param, const char *what, const Deadline *dl,
     PGresult **out, Error *err);
+/* SHOW of a setting that is on or off. */
+MUST_CHECK int
+source_show_bool(Source *source, const char *setting, const Deadline *dl, bool *out, Error *err);
 /*
  * After an error: takes what the server still sends for the command, so that the next one can be
  * sent. A connection that is broken shows there.

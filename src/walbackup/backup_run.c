@@ -121,6 +121,8 @@ backup_connect_stream(BackupRun *run, const Deadline *dl, Error *err)
     run->header.pg_major = source.info.version / 10000;
     run->header.segment_bytes = source.info.segment_bytes;
     run->header.source_stream = true;
+    if (source_show_bool(&source, "data_checksums", dl, &run->header.data_checksums, err) < 0)
+        return -1;
     if (source.info.tli > 1 &&
         source_read_history(&source, source.info.tli, dl, &text, &len, err) < 0)
         return error_wrap(err, "could not read the history of timeline %" PRIu32, source.info.tli);

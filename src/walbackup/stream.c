@@ -18,13 +18,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/fs.h"
 #include "common/log.h"
-#include "common/parse.h"
 #include "pg/base_backup.h"
 #include "pg/control.h"
 #include "pg/incremental_file.h"
-#include "pg/timeline.h"
 #include "walbackup/backup_run.h"
 #include "walbackup/spill.h"
 #include "walbackup/stream_workers.h"
@@ -45,15 +42,7 @@ typedef struct StreamReceive
     uint32_t tablespace; /* of the archive */
     Error *err;          /* where tar's reader puts why it failed */
     bool failed;
-    /* the server's clock, as far as it could be asked */
-    int64_t clock_ahead_us;
 } StreamReceive;
-
-static void
-result_clearp(PGresult **res)
-{
-    PQclear(*res);
-}
 
 /* ---- what the server is ---- */
 
@@ -69,22 +58,6 @@ stream_notice(void *ctx, const PGresult *res)
     log_write(
         severity != NULL && strcmp(severity, "WARNING") == 0 ? LOG_WARNING : LOG_DEBUG,
         "the server says: %s", message);
-}
-
-/* SHOW of a setting that is on or off. */
-static int
-stream_ask_bool(StreamReceive *r, const char *setting, bool *out, Error *err)
-{
-    AUTO(result_clearp) PGresult *res = NULL;
-    Deadline dl = deadline_after_ms(STREAM_ASK_MS, r->run->cancel);
-    char sql[64];
-
-    (void) snprintf(sql, sizeof sql, "SHOW %s", setting);
-    if (source_exec(&r->source, sql, NULL, sql, &dl, &res, err) < 0)
-        return -1;
-    if (PQntuples(res) != 1 || !parse_bool(PQgetvalue(res, 0, 0), out))
-        return error_set(err, ERROR_CORRUPT, "the server's answer to %s is not understood", sql);
-    return 0;
 }
 
 static int
@@ -107,64 +80,10 @@ stream_connect(StreamReceive *r, Error *err)
     header->pg_major = info->version / 10000;
     header->segment_bytes = info->segment_bytes;
     header->source_stream = true;
-    return stream_ask_bool(r, "data_checksums", &header->data_checksums, err);
+    return source_show_bool(&r->source, "data_checksums", &dl, &header->data_checksums, err);
 }
 
 /* ---- databases ---- */
-
-static void
-databases_reset(BackupHeader *header)
-{
-    for (size_t i = 0; i < header->database_count; i++)
-        free(header->databases[i].name);
-    free(header->databases);
-    header->databases = NULL;
-    header->database_count = 0;
-}
-
-static int
-databases_take(BackupHeader *header, const PGresult *res, Error *err)
-{
-    size_t count = (size_t) PQntuples(res);
-
-    header->databases = calloc(MAX(count, 1), sizeof *header->databases);
-    if (header->databases == NULL)
-        return error_nomem(err);
-    for (int i = 0; i < PQntuples(res); i++)
-    {
-        BackupDatabase *db = &header->databases[i];
-
-        if (!parse_u32(PQgetvalue(res, i, 0), &db->oid) ||
-            !parse_u32(PQgetvalue(res, i, 2), &db->row_xid))
-            return error_set(err, ERROR_CORRUPT, "the list of databases is not understood");
-        db->name = strdup(PQgetvalue(res, i, 1));
-        if (db->name == NULL)
-            return error_nomem(err);
-        header->database_count++;
-    }
-    return 0;
-}
-
-static int
-databases_read(StreamReceive *r, BackupHeader *out, Error *err)
-{
-    AUTO(source_close) Source sql = {0};
-    AUTO(result_clearp) PGresult *res = NULL;
-    Deadline dl = deadline_after_ms(STREAM_SQL_MS, r->run->cancel);
-    uint64_t now_us;
-
-    if (source_connect_sql(r->run->cfg->cluster.conninfo, &r->source, &dl, &sql, err) < 0 ||
-        source_exec(
-            &sql,
-            "SELECT d.oid, d.datname, d.xmin, (extract(epoch FROM "
-            "pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8 "
-            "FROM pg_catalog.pg_database d ORDER BY d.oid",
-            NULL, "could not read pg_database", &dl, &res, err) < 0)
-        return -1;
-    if (PQntuples(res) > 0 && parse_u64(PQgetvalue(res, 0, 3), &now_us))
-        r->clock_ahead_us = (int64_t) now_us - clock_wall_us();
-    return databases_take(out, res, err);
-}
 
 /*
  * Read twice, before the start of the backup and behind it, as the server copies files at once. A
@@ -188,60 +107,53 @@ databases_merge(BackupHeader *header, const BackupHeader *before)
     }
 }
 
-/* Into header; without SQL (pg_hba.conf) the backup is made without their names. */
-static void
-databases_look(StreamReceive *r, BackupHeader *header)
+/*
+ * Asks by SQL: the databases into header (NULL: not wanted), the server's clock. Where SQL is not
+ * to be had (pg_hba.conf), the backup has the clock of this host and does not list databases.
+ */
+static int64_t
+stream_ask_sql(StreamReceive *r, BackupHeader *header)
 {
+    AUTO(server_close) Server server = {0};
+    Deadline dl = deadline_after_ms(STREAM_SQL_MS, r->run->cancel);
+    int64_t now_us;
     Error err;
 
-    databases_reset(header);
-    if (databases_read(r, header, &err) == 0)
-        return;
-    databases_reset(header);
+    if (source_connect_sql(r->run->cfg->cluster.conninfo, &r->source, &dl, &server.sql, &err) ==
+            0 &&
+        (header == NULL || server_read_databases(&server, &dl, header, &err) == 0) &&
+        server_now(&server, &dl, &now_us, &err) == 0)
+        return now_us;
     log_write(
-        LOG_DEBUG, "the backup does not list databases, and has the times of this host: %s",
-        err.msg);
+        LOG_DEBUG, "the backup has the clock of this host%s: %s",
+        header != NULL ? " and does not list databases" : "", err.msg);
+    return clock_wall_us();
 }
 
 /* ---- incremental ---- */
 
 /*
- * Blocks of the parent may be used only if the server's data comes from where the parent's does: on
- * the same timeline, or one that left the parent's behind it; and not from before the parent.
+ * Before the server does any work: whether the parent fits, as far as it can be told. Its blocks
+ * may be used only for data that are not from before it; and the history that was read when the
+ * parent was chosen must be this server's.
  */
 static int
 stream_check_parent(StreamReceive *r, Error *err)
 {
     const BackupHeader *parent = &r->run->parent.header;
-    AUTO(timeline_history_reset) TimelineHistory history = {0};
-    AUTO(free_text) char *text = NULL;
-    Deadline dl = deadline_after_ms(STREAM_ASK_MS, r->run->cancel);
-    const TimelineEntry *entry;
-    TimelineId tli = r->source.info.tli;
-    size_t len = 0;
+    const TimelineHistory *history = &r->run->history;
 
+    if (history->count == 0 || history->entries[history->count - 1].tli != r->source.info.tli)
+        return error_set(
+            err, ERROR_TRANSIENT, "the server went to timeline %" PRIu32 " just now",
+            r->source.info.tli);
     if (r->source.info.flush < parent->stop_lsn)
     {
         (void) error_set(
-            err, ERROR_CONFLICT, "the server is behind the end of the earlier backup \"%s\"",
-            parent->label);
+            err, ERROR_CONFLICT, "the server is behind the end of backup \"%s\"", parent->label);
         return error_hint(err, "A standby has to catch up first, or the backup be a full one.");
     }
-    if (tli == parent->tli)
-        return 0;
-    if (tli > 1 && source_read_history(&r->source, tli, &dl, &text, &len, err) < 0)
-        return error_wrap(err, "could not read the history of timeline %" PRIu32, tli);
-    if (timeline_parse_history(tli, text, len, &history, err) < 0)
-        return error_wrap(err, "history of timeline %" PRIu32 " from the server", tli);
-    entry = timeline_find(&history, parent->tli);
-    if (entry != NULL && parent->stop_lsn <= entry->end)
-        return 0;
-    (void) error_set(
-        err, ERROR_CONFLICT,
-        "the earlier backup \"%s\" is of timeline %" PRIu32
-        " and not of the history of the server's timeline %" PRIu32,
-        parent->label, parent->tli, tli);
-    return error_hint(err, "Choose another one, or make a full backup.");
+    return 0;
 }
 
 /* PostgreSQL's manifest of the parent, as the files are in its archive. */
@@ -282,12 +194,13 @@ stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *
 static int
 stream_begin_summaries(StreamReceive *r, const BaseBackupOptions *options, bool *begun, Error *err)
 {
+    Deadline dl = deadline_after_ms(STREAM_ASK_MS, r->run->cancel);
     BaseBackupOptions incremental = *options;
     bool summaries = false;
     bool refused;
 
     *begun = false;
-    if (stream_ask_bool(r, "summarize_wal", &summaries, err) < 0)
+    if (source_show_bool(&r->source, "summarize_wal", &dl, &summaries, err) < 0)
         return -1;
     if (!summaries)
     {
@@ -315,8 +228,10 @@ static int
 stream_begin(StreamReceive *r, Error *err)
 {
     BackupRun *run = r->run;
+    char label[BACKUP_LABEL_NAME_MAX + 16];
+    char lsn[LSN_TEXT_BYTES];
     BaseBackupOptions options = {
-        .label = run->header.label,
+        .label = label,
         .fast_checkpoint = run->options.fast_checkpoint,
         .rate_limit_bytes = run->options.rate_limit_bytes,
         .cancel = run->cancel,
@@ -324,8 +239,12 @@ stream_begin(StreamReceive *r, Error *err)
     bool begun = false;
     bool refused;
 
+    (void) snprintf(label, sizeof label, "walstream %s", run->header.label);
     if (run->header.incremental && stream_check_parent(r, err) < 0)
         return -1;
+    log_write(
+        LOG_INFO, "beginning backup \"%s\"%s", run->header.label,
+        run->options.fast_checkpoint ? "" : "; waiting for a checkpoint");
     if (run->header.incremental && run->header.pg_major >= 17 &&
         stream_begin_summaries(r, &options, &begun, err) < 0)
         return -1;
@@ -337,7 +256,10 @@ stream_begin(StreamReceive *r, Error *err)
     }
     run->header.start_lsn = r->bb.start_lsn;
     run->header.tli = r->bb.start_tli;
-    return 0;
+    log_write(
+        LOG_INFO, "backup starts at %s on timeline %" PRIu32,
+        lsn_format(run->header.start_lsn, lsn, sizeof lsn), run->header.tli);
+    return backup_run_check_parent(run, err);
 }
 
 /* ---- tar ---- */
@@ -667,7 +589,7 @@ stream_transfer(StreamReceive *r, Error *err)
      * Behind the server's last record of the backup: a commit before the stop LSN cannot have a
      * later time, so that recovery to any time from here on does not end before consistency.
      */
-    run->header.stopped_us = clock_wall_us() + r->clock_ahead_us;
+    run->header.stopped_us = stream_ask_sql(r, NULL);
     return stream_workers_finish(workers, err);
 }
 
@@ -680,12 +602,12 @@ stream_run(StreamReceive *r, Error *err)
 
     if (stream_connect(r, err) < 0)
         return -1;
-    databases_look(r, &before);
+    (void) stream_ask_sql(r, &before);
     if (stream_begin(r, err) < 0)
         return -1;
-    databases_look(r, &run->header);
+    run->header.started_us = stream_ask_sql(r, &run->header);
     databases_merge(&run->header, &before);
-    run->header.started_us = clock_wall_us() + r->clock_ahead_us;
+    run->limiter_from_ms = clock_monotonic_ms();
     progress_begin(&run->progress, "backing up", r->bb.total_bytes);
     rc = stream_transfer(r, err);
     progress_end(&run->progress);
