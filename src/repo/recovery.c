@@ -112,6 +112,7 @@ recovery_look_behind(const WalInventory *inv, RecoveryPlan *plan)
 {
     Lsn next = UINT64_MAX;
     int64_t newest_us = 0;
+    int64_t behind_us;
 
     for (size_t i = 0; i < plan->history.count; i++)
     {
@@ -131,7 +132,8 @@ recovery_look_behind(const WalInventory *inv, RecoveryPlan *plan)
     plan->hole = next != UINT64_MAX;
     plan->hole_end = plan->hole ? next : LSN_INVALID;
     plan->in_flight = plan->hole && plan->wal_end_us != 0 && newest_us != 0 &&
-                      newest_us - plan->wal_end_us <= RECOVERY_IN_FLIGHT_US;
+                      !__builtin_sub_overflow(newest_us, plan->wal_end_us, &behind_us) &&
+                      behind_us <= RECOVERY_IN_FLIGHT_US;
     for (size_t i = 0; plan->in_flight && i < inv->note_count; i++)
     {
         const WalGapNote *note = &inv->notes[i];
@@ -172,8 +174,10 @@ recovery_fit(
     if (e == NULL || b->header.start_lsn >= e->end || b->header.stop_lsn > e->end)
         return RECOVERY_OTHER_LINE;
     *end = recovery_walk(inv, h, b->header.start_lsn, end_us);
-    return *end >= b->header.stop_lsn && *end > b->header.start_lsn ? RECOVERY_FITS
-                                                                    : RECOVERY_NO_WAL;
+    return b->header.stop_lsn >= b->header.start_lsn && *end >= b->header.stop_lsn &&
+                   *end > b->header.start_lsn
+               ? RECOVERY_FITS
+               : RECOVERY_NO_WAL;
 }
 
 static int

@@ -546,9 +546,11 @@ target_stops_early(TargetRun *run, const RecoveryPlan *plan, bool *early, Error 
 {
     const BackupHeader *header = &target_backup(run, plan)->header;
     TargetProbe probe;
+    int64_t behind_us;
 
     *early = false;
-    if (run->target->time_us - header->stopped_us > TARGET_MARGIN_US)
+    if (__builtin_sub_overflow(run->target->time_us, header->stopped_us, &behind_us) ||
+        behind_us > TARGET_MARGIN_US)
         return 0;
     if (target_probe(run, plan, header->start_lsn, header->stop_lsn, &probe, err) < 0)
         return -1;
