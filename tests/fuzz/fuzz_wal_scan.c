@@ -139,11 +139,14 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static FuzzSeen whole, cut;
-    WalBuild b;
+    static WalBuild b;
 
     if (size == 0 || size > 65536)
         return 0;
-    wal_build_init(&b, FUZZ_BASE, FUZZ_SEGMENT_BYTES, 2);
+    if (b.data == NULL)
+        wal_build_init(&b, FUZZ_BASE, FUZZ_SEGMENT_BYTES, 2);
+    b.at = FUZZ_BASE;
+    b.prev = FUZZ_BASE - 64;
     b.pg_major = 14 + (data[0] >> 2) % 5;
 
     size_t len = fuzz_build(&b, data[0], data + 1, size - 1);
@@ -158,6 +161,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_check(
         whole.last == LSN_INVALID ? whole.end == LSN_INVALID : whole.last < whole.end,
         "the last record has an end");
-    wal_build_reset(&b);
+    memset(b.data, 0, MIN(len + WAL_BUILD_PAGE, b.bytes));
     return 0;
 }
