@@ -292,6 +292,15 @@ place_write_marker(const Place *place, const BackupHeader *header, Error *err)
     return rc;
 }
 
+bool
+place_is_marked(const Place *place)
+{
+    char file[PLACE_PATH_MAX + 32];
+
+    (void) snprintf(file, sizeof file, "%s/" PLACE_MARKER, place->path);
+    return place->path[0] != '\0' && access(file, F_OK) == 0;
+}
+
 /* ---- decisions ---- */
 
 static int
@@ -341,7 +350,6 @@ place_check_directory(
     Place *place, const RestoreOptions *options, const BackupHeader *header, json_t **marker,
     Error *err)
 {
-    char file[PLACE_PATH_MAX + 32];
     PlaceContent content;
 
     if (place_resolve(options->to, place->path, err) < 0 ||
@@ -356,8 +364,7 @@ place_check_directory(
     }
     if (place_check_not_running(place->path, err) < 0)
         return -1;
-    (void) snprintf(file, sizeof file, "%s/" PLACE_MARKER, place->path);
-    if (access(file, F_OK) == 0)
+    if (place_is_marked(place))
         return place_check_interrupted(place, header, marker, err);
     if (options->delta)
         return place_check_delta(place, header, err);

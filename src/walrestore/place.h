@@ -86,6 +86,9 @@ MUST_CHECK int place_find_owners(Place *place, const Plan *plan, Error *err);
 /* False: it stays ours. */
 bool place_owner(const Place *place, const char *user, const char *group, uid_t *uid, gid_t *gid);
 
+/* Whether the directory is there and has the marker, of this restore or an earlier one. */
+bool place_is_marked(const Place *place);
+
 /* Makes the directory, marks it as incomplete, and takes pg_control away. */
 MUST_CHECK int place_begin(Place *place, const Plan *plan, Error *err);
 /* Folders and links, as the plan says. What does not belong is gone already (delta.h). */

@@ -222,7 +222,6 @@ restore_write(RestoreRun *run, Error *err)
         .tli = o->standby && o->target.tli == 0 ? 0 : run->found.plan.tli,
         .action = o->action};
 
-    run->begun = true;
     if (place_begin(&run->place, &run->plan, err) < 0)
         return -1;
     if ((run->place.state == PLACE_IN_USE || run->place.state == PLACE_INTERRUPTED) &&
@@ -249,26 +248,29 @@ restore_try(RestoreRun *run, Error *err)
     return parts_try(&parts, &run->try_bytes, &run->try_ms, err);
 }
 
+/* What a failure leaves behind. */
+static int
+restore_failed(const RestoreRun *run, Error *err)
+{
+    if (place_is_marked(&run->place) && err->hint[0] == '\0')
+        (void) error_hint(
+            err, "The directory is incomplete, and no server starts in it; the same command can be "
+                 "given again.");
+    return error_wrap(err, "could not restore to \"%s\"", run->options.to);
+}
+
 int
 restore_run(RestoreRun *run, Error *err)
 {
     run->begin_ms = clock_monotonic_ms();
     if (restore_make_command(run, err) < 0 || restore_open(run, err) < 0 ||
-        restore_find_target(run, err) < 0 || restore_make_plan(run, err) < 0)
-        return error_wrap(err, "could not restore");
-    if (run->options.dry_run && restore_try(run, err) < 0)
-        return error_wrap(err, "could not restore");
+        restore_find_target(run, err) < 0 || restore_make_plan(run, err) < 0 ||
+        (run->options.dry_run && restore_try(run, err) < 0))
+        return restore_failed(run, err);
     if (report_plan(run, err) < 0)
         return -1;
     if (!run->options.dry_run && restore_write(run, err) < 0)
-    {
-        (void) error_wrap(err, "could not restore to \"%s\"", run->place.path);
-        if (err->hint[0] == '\0')
-            (void) error_hint(
-                err, "The directory is incomplete, and no server starts in it; the same command "
-                     "can be given again.");
-        return -1;
-    }
+        return restore_failed(run, err);
     run->total_ms = clock_monotonic_ms() - run->begin_ms;
     return report_result(run, err);
 }

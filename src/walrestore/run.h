@@ -26,7 +26,6 @@ typedef struct RestoreRun
     Place place;
     Plan plan;
     DeltaCounts delta;
-    bool begun; /* the directory is marked as incomplete */
     char restore_command[8192];
     uint64_t try_bytes; /* --dry-run: of one part ... */
     int64_t try_ms;     /* ... and the time it took */

@@ -47,7 +47,7 @@ sub man_options
     return (\%long, \%short);
 }
 
-for my $program (qw(walstream walpush walfetch walctl))
+for my $program (qw(walstream walpush walfetch walctl walrestore))
 {
     my $page = WalTest::slurp("$top/doc/man/$program.1");
     my ($long, $short) = man_options($page);

@@ -1,0 +1,1 @@
+$(eval $(call program,walrestore,$(wildcard src/walrestore/main.c)))
