@@ -395,7 +395,8 @@ sub load
 =head2 pgbackrest($name, $data, %options)
 
 A pgbackrest with a repository of its own, its stanza created: an object with push($name), the ms that its
-archive-push took, and stored(), the number of segments in the repository. s3 => 1; async => 1.
+archive-push took, and stored(), the number of segments in the repository. s3 => 1; async => 1; global, cluster =>
+further lines of the configuration.
 
 =cut
 
@@ -445,7 +446,7 @@ END
         $text .= "repo1-type=posix\nrepo1-path=$dir/repo\n";
     }
     $text .= "archive-async=y\nprocess-max=2\n" if $opt{async};
-    $text .= "\n[bench]\npg1-path=$data\n";
+    $text .= ($opt{global} // '') . "\n[bench]\npg1-path=$data\n" . ($opt{cluster} // '');
     write_file($self->{config}, $text);
     chmod 0600, $self->{config};
     command('pgbackrest', '--config', $self->{config}, '--stanza', 'bench', '--no-online', 'stanza-create');
@@ -472,7 +473,8 @@ sub Bench::Peer::stored
 =head2 repository($name, $recording, %options)
 
 A repository of ours for the recorded cluster, created: an object with push($segment), which is walpush
-with walstream not running, and config. s3 => 1.
+with walstream not running, and config. s3 => 1; node => a server instead of the recording; cluster, stream => further
+settings; sections => { name => { settings } }.
 
 =cut
 
@@ -492,12 +494,14 @@ sub repository
         cluster => {
             name => 'bench',
             conninfo => $opt{node} ? $opt{node}->connstr : undef,
-            data => $opt{node} ? undef : $recording->{data}
+            data => $opt{node} ? undef : $recording->{data},
+            %{ $opt{cluster} // {} }
         },
         repository => \%repository,
         compression => { method => 'lz4' },
         stream => { slot => 'walstream', socket => $socket, %{ $opt{stream} // {} } },
-        restore => { spool => "$dir/spool" });
+        restore => { spool => "$dir/spool" },
+        %{ $opt{sections} // {} });
     command(WalTest::tool('walctl'), '--config', $config, 'init');
     return bless {
         config => $config,
@@ -539,7 +543,7 @@ my @rows;
 =head2 row($name, %row)
 
 what, goal (number), ours (number), unit, and where there is a peer: peer, peer_name, ratio. With a ratio the goal is
-one for it, at most, or at least with at_least => 1.
+one for it, at most, or at least with at_least => 1. Without a goal a row only informs.
 
 =cut
 
@@ -549,7 +553,8 @@ sub row
     my $figure = $row{ratio} // $row{ours};
 
     $row{name} = $name;
-    $row{ok} = ($row{at_least} ? $figure >= $row{goal} : $figure <= $row{goal}) ? JSON::PP::true : JSON::PP::false;
+    $row{ok} = ($row{at_least} ? $figure >= $row{goal} : $figure <= $row{goal}) ? JSON::PP::true : JSON::PP::false
+      if defined $row{goal};
     push @rows, \%row;
     say_line('  %-22s %s', $name, join '  ', format_row(\%row));
     return;
@@ -580,8 +585,8 @@ sub format_row
         format_number($row->{ours}, $row->{unit}),
         defined $row->{peer} ? format_number($row->{peer}, $row->{unit}) . " $row->{peer_name}" : '-',
         defined $row->{ratio} ? sprintf('%.3f', $row->{ratio}) : '-',
-        "$sign " . format_number($row->{goal}, defined $row->{ratio} ? '' : $row->{unit}),
-        $row->{ok} ? 'ok' : 'missed');
+        defined $row->{goal} ? "$sign " . format_number($row->{goal}, defined $row->{ratio} ? '' : $row->{unit}) : '-',
+        !defined $row->{goal} ? '' : $row->{ok} ? 'ok' : 'missed');
 }
 
 sub print_table
@@ -624,6 +629,7 @@ sub report
             walstream => first_line(WalTest::tool('walpush'), '--version'),
             postgresql => first_line('/usr/lib/postgresql/15/bin/postgres', '--version'),
             pgbackrest => first_line('pgbackrest', 'version'),
+            barman => first_line('barman-cloud-backup', '--version'),
             store => first_line('radosgw', '--version'),
         },
         rows => \@rows,

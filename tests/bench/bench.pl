@@ -9,6 +9,7 @@ use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin, "$FindBin::RealBin/../lib";
+use Backup;
 use Bench;
 use WalTest;
 use File::Path qw(make_path remove_tree);
@@ -537,7 +538,8 @@ my @all = (
     [ 'commit-100ms', \&commit_100ms ],
     [ 'synchronous', \&synchronous ],
     [ 'replay', \&replay ],
-    [ 'memory', \&memory ]);
+    [ 'memory', \&memory ],
+    Backup::rows());
 my %known = map { $_->[0] => 1 } @all;
 my @chosen = split /[\s,]+/, $ENV{ROWS} // '';
 

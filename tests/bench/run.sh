@@ -5,7 +5,8 @@
 #
 # ROWS         the rows to measure, separated by commas (default: all; "list" prints their names)
 # BENCH_ROUNDS a factor on the number of repetitions, e.g. 0.5 (default: 1)
-# BENCH_CACHE  a folder that keeps the recorded WAL between runs (default: recorded anew each time)
+# BENCH_CACHE  a folder that keeps the recorded WAL and the databases between runs (default: made anew each time)
+# BENCH_DB_MB  about the size of the database that is backed up, in MB (default: 2000)
 # BENCH_OUT    where the JSON goes (default: tests/bench/results)
 set -eu
 
