@@ -45,8 +45,38 @@ static const CliOption verify_options[] = {
     TIMEOUT_OPTION,
 };
 
+#define DRY_RUN_OPTION                                                                             \
+    {                                                                                              \
+        "dry-run", 'n', NULL, "Only tell what would be removed."                                   \
+    }
+
+static const CliOption expire_options[] = {
+    DRY_RUN_OPTION,
+    OUTPUT_OPTION,
+    SYSTEM_IDENTIFIER_OPTION,
+    TIMEOUT_OPTION,
+};
+
+static const CliOption pin_options[] = {
+    {"until", 0, "TIME", "How long: a time, or a duration from now, as 90d; otherwise for ever."},
+    OUTPUT_OPTION,
+    SYSTEM_IDENTIFIER_OPTION,
+    TIMEOUT_OPTION,
+};
+
+static const CliOption backup_options[] = {
+    DRY_RUN_OPTION,
+    {"yes", 'y', NULL, "Do not ask."},
+    {"force", 0, NULL, "Also if it is pinned, or nothing could be restored without it."},
+    OUTPUT_OPTION,
+    SYSTEM_IDENTIFIER_OPTION,
+    TIMEOUT_OPTION,
+};
+
 static const char *const no_arguments[] = {"[OPTION]...", NULL};
 static const char *const keygen_usages[] = {"[OPTION]... FILE", NULL};
+static const char *const label_usages[] = {"[OPTION]... LABEL", NULL};
+static const char *const backup_usages[] = {"delete [OPTION]... LABEL", NULL};
 static const char *const walctl_usages[] = {"VERB [OPTION]...", NULL};
 
 static const CliSpec walctl_verbs[] = {
@@ -84,10 +114,40 @@ static const CliSpec walctl_verbs[] = {
      .exit_codes = "0  all of it is there and good\n"
                    "1  something is damaged, missing, or could not be verified\n"
                    "2  wrong usage or configuration\n"},
+    {.name = "expire",
+     .summary = "Remove what [retention] does not keep, and what was left behind.",
+     .usages = no_arguments,
+     .options = expire_options,
+     .option_count = ARRAY_COUNT(expire_options),
+     .exit_codes = "0  done; what the store does not let be removed was passed over\n"
+                   "1  failed, in part or as a whole, or a manifest is damaged\n"
+                   "2  wrong usage or configuration\n"},
+    {.name = "pin",
+     .summary = "Keep a backup, whatever [retention] says.",
+     .usages = label_usages,
+     .options = pin_options,
+     .option_count = ARRAY_COUNT(pin_options),
+     .min_args = 1,
+     .max_args = 1},
+    {.name = "unpin",
+     .summary = "Leave a backup to [retention] again.",
+     .usages = label_usages,
+     .options = info_options,
+     .option_count = ARRAY_COUNT(info_options),
+     .min_args = 1,
+     .max_args = 1},
+    {.name = "backup",
+     .summary = "Delete one backup, and those that are built on it, after showing what that means.",
+     .usages = backup_usages,
+     .options = backup_options,
+     .option_count = ARRAY_COUNT(backup_options),
+     .min_args = 2,
+     .max_args = 2},
 };
 
-static const WalctlVerb walctl_functions[] = {
-    walctl_init, walctl_keygen, walctl_config, walctl_info, walctl_verify};
+static const WalctlVerb walctl_functions[] = {walctl_init, walctl_keygen, walctl_config,
+                                              walctl_info, walctl_verify, walctl_expire,
+                                              walctl_pin,  walctl_unpin,  walctl_backup};
 
 _Static_assert(
     ARRAY_COUNT(walctl_verbs) == ARRAY_COUNT(walctl_functions), "a function for each verb");

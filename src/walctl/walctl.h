@@ -28,6 +28,10 @@ int walctl_keygen(Walctl *ctl, int *exit_code, Error *err);
 int walctl_config(Walctl *ctl, int *exit_code, Error *err);
 int walctl_info(Walctl *ctl, int *exit_code, Error *err);
 int walctl_verify(Walctl *ctl, int *exit_code, Error *err);
+int walctl_expire(Walctl *ctl, int *exit_code, Error *err);
+int walctl_pin(Walctl *ctl, int *exit_code, Error *err);
+int walctl_unpin(Walctl *ctl, int *exit_code, Error *err);
+int walctl_backup(Walctl *ctl, int *exit_code, Error *err);
 
 /* Opens the repository, of --system-identifier if that was given. */
 MUST_CHECK int walctl_open_repository(

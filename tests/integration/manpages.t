@@ -12,7 +12,7 @@ use WalTest;
 use Test::More;
 
 my $top = "$FindBin::RealBin/../..";
-my %verbs = (walctl => [ undef, qw(init keygen config info verify) ]);
+my %verbs = (walctl => [ undef, qw(init keygen config info verify expire pin unpin backup) ]);
 
 # "  -c, --config=FILE   ..." at the beginning of a line of --help
 sub help_options
