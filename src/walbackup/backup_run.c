@@ -190,6 +190,9 @@ backup_claim_label(BackupRun *run, Error *err)
     BackupStart start = {.incremental = run->options.incremental};
 
     (void) snprintf(start.host, sizeof start.host, "%s", run->header.host);
+    /* so that expire, while we run, keeps what we build on */
+    if (run->header.chain_count > 0)
+        memcpy(start.parent, run->header.chain[run->header.chain_count - 1], sizeof start.parent);
     for (int i = 1;; i++)
     {
         Deadline dl = deadline_after_ms(run->options.timeout_ms, run->cancel);
