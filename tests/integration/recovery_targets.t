@@ -162,10 +162,12 @@ my @refused = (
     [ 'a target in front of the backup', [ '--backup', $b->{label}, '--target-name', 'after 1' ] ],
 );
 
+my $folder = WalTest::dir('refused');
+
 for my $case (@refused)
 {
     my ($label, $args) = @$case;
-    my $to = WalTest::dir('refused') . '/' . ++$restores;
+    my $to = "$folder/" . ++$restores;
     my $result = WalTest::run([ WalTest::tool('walrestore'), '--config', $config, '--to', $to, @$args ]);
 
     isnt($result->{exit}, 0, "$label: refused");

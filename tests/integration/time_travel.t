@@ -101,10 +101,12 @@ for my $i (0 .. $#chosen)
 }
 
 # A moment before the first backup and one behind the newest commit are refused, and nothing is written.
+my $refused = WalTest::dir('refused');
+
 for my $case ([ 'before the first backup', $moments[2]{at} ], [ 'behind the newest commit', '2999-01-01 00:00:00+00' ])
 {
     my ($what, $at) = @$case;
-    my $to = WalTest::dir('refused') . "/$what";
+    my $to = "$refused/$what";
     my $result = WalTest::run(
         [ WalTest::tool('walrestore'), '--config', $config, '--to', $to, '--target-time', $at ]);
 
