@@ -19,6 +19,7 @@
 #include "pg/incremental_file.h"
 #include "repo/catalog.h"
 #include "walbackup/parent.h"
+#include "walbackup/resume.h"
 #include "walbackup/wal_wait.h"
 
 #define BACKUP_CONNECT_MS 60000
@@ -174,13 +175,23 @@ backup_run_check_parent(BackupRun *run, Error *err)
 static int
 backup_prepare(BackupRun *run, Error *err)
 {
+    bool resume = run->options.resume && !run->options.incremental && !run->options.stream;
     AUTO(backup_list_reset) BackupList list = {0};
+    Error why = {0};
 
-    if (!run->options.incremental)
+    if (!run->options.incremental && !resume)
         return 0;
     if (backup_list_read(run->repo, run->options.timeout_ms, run->options.jobs, &list, err) < 0)
         return error_wrap(err, "could not list the backups");
-    return parent_choose(run, &list, err);
+    if (run->options.incremental)
+        return parent_choose(run, &list, err);
+    if (resume_open(run, &list, &run->resume, &why) < 0)
+        log_write(LOG_WARNING, "taking up nothing of a failed backup: %s", why.msg);
+    else if (run->resume != NULL)
+        log_write(
+            LOG_INFO, "backup \"%s\" has failed or still runs: what it has stored is taken up",
+            resume_label(run->resume));
+    return 0;
 }
 
 /* A label that was not chosen by a person is made from the time, and there may be one already. */
@@ -193,6 +204,8 @@ backup_claim_label(BackupRun *run, Error *err)
     /* so that expire, while we run, keeps what we build on */
     if (run->header.chain_count > 0)
         memcpy(start.parent, run->header.chain[run->header.chain_count - 1], sizeof start.parent);
+    if (run->resume != NULL)
+        (void) snprintf(start.resumes, sizeof start.resumes, "%s", resume_label(run->resume));
     for (int i = 1;; i++)
     {
         Deadline dl = deadline_after_ms(run->options.timeout_ms, run->cancel);
@@ -219,6 +232,7 @@ backup_make_bundles(BackupRun *run, Error *err)
         .repo = run->repo,
         .label = run->header.label,
         .checksum = run->options.checksum,
+        .first_bundle = resume_bundles(run->resume),
         .uploaders = run->options.jobs,
         .put_timeout_ms = run->options.timeout_ms,
         .cancel = run->cancel};
@@ -467,6 +481,8 @@ backup_run_steps(BackupRun *run, BackupEnd *end, Error *err)
     rc = run->options.stream ? source_stream_run(run, end, err) : source_local_run(run, end, err);
     if (rc < 0 || backup_run_check_parent(run, err) < 0)
         return -1;
+    if (run->resume != NULL && resume_finish(run->resume, run, err) < 0)
+        return -1;
     if (backup_store_last(run, end, err) < 0)
         return -1;
     if (wal_wait(run, err) < 0)
@@ -484,6 +500,8 @@ backup_run(BackupRun *run, Error *err)
     run->bundles = NULL;
     manifest_writer_free(run->manifest);
     run->manifest = NULL;
+    resume_free(run->resume);
+    run->resume = NULL;
     manifest_reset(&run->parent);
     timeline_history_reset(&run->history);
     server_close(&run->server);

@@ -24,6 +24,7 @@
 #define WAL_WAIT_STEP_MS 1000
 #define WAL_WAIT_MAX_MS 5000
 #define WAL_WAIT_HELP_MS 4000
+#define WAL_WAIT_HELP_AGAIN_MS 60000
 #define WAL_WAIT_READ_BYTES (1024u * 1024u)
 
 typedef struct WalWait
@@ -300,12 +301,13 @@ wal_wait(BackupRun *run, Error *err)
             wal_wait_tell(&w);
         if (w.data != NULL && clock_monotonic_ms() >= help_ms)
         {
+            help_ms = clock_monotonic_ms() + WAL_WAIT_HELP_AGAIN_MS;
             if (wal_help(&w, &ranges, &why) == 0)
+            {
                 log_write(LOG_INFO, "stored the WAL that was missing from this server's pg_wal");
-            else
-                log_write(LOG_INFO, "could not store the missing WAL from pg_wal: %s", why.msg);
-            help_ms = INT64_MAX; /* until there is progress */
-            continue;
+                continue;
+            }
+            log_write(LOG_INFO, "could not store the missing WAL from pg_wal: %s", why.msg);
         }
         deadline_sleep_ms(&dl, pause_ms);
         pause_ms = MIN(pause_ms * 2, WAL_WAIT_MAX_MS);

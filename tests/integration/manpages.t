@@ -12,7 +12,10 @@ use WalTest;
 use Test::More;
 
 my $top = "$FindBin::RealBin/../..";
-my %verbs = (walctl => [ undef, qw(init keygen config info verify expire pin unpin backup) ]);
+my %verbs = (
+    walbackup => [ undef, qw(full incremental) ],
+    walctl => [ undef, qw(init keygen config info verify expire pin unpin backup) ],
+);
 
 # "  -c, --config=FILE   ..." at the beginning of a line of --help
 sub help_options
@@ -47,7 +50,7 @@ sub man_options
     return (\%long, \%short);
 }
 
-for my $program (qw(walstream walpush walfetch walctl walrestore))
+for my $program (qw(walstream walpush walfetch walbackup walrestore walctl))
 {
     my $page = WalTest::slurp("$top/doc/man/$program.1");
     my ($long, $short) = man_options($page);

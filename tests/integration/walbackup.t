@@ -18,9 +18,10 @@ use Test::More;
 
 my $page = 8192;
 my @lines = (
-    { name => 'v15', version => 15, checksums => 1 },
-    { name => 'v15_plain', version => 15, checksums => 0, encrypted => 1 },
-    { name => 'v17', version => 17, checksums => 1, summaries => 1 },
+    # restored: of the full backup, two incrementals on each other, and one on the full backup
+    { name => 'v15', version => 15, checksums => 1, restored => [ 0, 2 ] },
+    { name => 'v15_plain', version => 15, checksums => 0, encrypted => 1, restored => [2] },
+    { name => 'v17', version => 17, checksums => 1, summaries => 1, restored => [ 1, 3 ] },
 );
 my %tested = map { $_ => 1 } WalTest::versions();
 
@@ -28,6 +29,7 @@ for my $line (grep { $tested{ $_->{version} } } @lines)
 {
     chain($line);
 }
+what_goes_wrong($tested{15} ? 15 : (WalTest::versions())[0]);
 done_testing();
 
 # ---- by hand ----
@@ -267,7 +269,7 @@ sub chain
       if $version == 15;
 
     my @chains = ([0], [ 1, 0 ], [ 2, 1, 0 ], [ 3, 0 ]);
-    for my $i (0 .. $#chains)
+    for my $i (@{ $line->{restored} })
     {
         my $label = "$name: backup " . ($i + 1);
         my $dir = combine(WalTest::dir("combined-$name-$i"), map { $dirs[$_] } @{ $chains[$i] });
@@ -285,5 +287,124 @@ sub chain
         $restored->stop('immediate');
         remove_tree($dir);
     }
+    return;
+}
+
+# ---- what goes wrong ----
+
+sub start_backup
+{
+    my ($conf, $name, @arguments) = @_;
+
+    return WalTest::daemon($name,
+        [ WalTest::tool('walbackup'), '--config', $conf, 'full', '--checkpoint=fast', @arguments ]);
+}
+
+sub what_goes_wrong
+{
+    my ($version) = @_;
+    my $node = WalTest::node('faults', version => $version, checksums => 1, conf => { wal_keep_size => '256MB' });
+    my $conf = WalTest::config_for($node, cluster => { data => $node->data_dir });
+    my $walbackup = WalTest::tool('walbackup');
+    my $result;
+
+    WalTest::run_ok('faults: init', WalTest::tool('walctl'), '--config', $conf, 'init');
+    $node->safe_psql('postgres', $_) for split /;\n/, q{
+        CREATE TABLE big AS SELECT i, md5(i::text) AS t FROM generate_series(1, 30000) i;
+        CREATE TABLE hurt AS SELECT i FROM generate_series(1, 5000) i;
+        CREATE TABLE later AS SELECT i FROM generate_series(1, 5000) i;
+        CHECKPOINT};
+
+    # nobody archives
+    $result = WalTest::run_exit('no WAL in the repository', 1, $walbackup, '--config', $conf, 'full',
+        '--checkpoint=fast', '--wal-timeout=1s');
+    like($result->{stderr}, qr/still lacks WAL from .* to .* \(segment [0-9A-F]{24}\)/, 'what is missing');
+    like($result->{stderr}, qr/HINT:.*archive_command/, 'and a hint');
+    $result = WalTest::run_exit('an incremental without a full one', 1, $walbackup, '--config', $conf,
+        'incremental', '--checkpoint=fast');
+    like($result->{stderr}, qr/no backup that an incremental one could build on/, 'there is no parent');
+    remove_tree(glob WalTest::repo_dir($conf) . '/test/*/backup');
+
+    # killed when all bundles are there; what has changed since is not taken up
+    my $killed = start_backup($conf, 'killed', '--label', 'killed', '--wal-timeout=60s');
+    WalTest::wait_until(
+        sub { my @i = glob WalTest::repo_dir($conf) . '/test/*/backup/killed/bundle/*/index'; @i >= 3 },
+        60, 'bundles are finished');
+    $killed->kill9;
+    $node->safe_psql('postgres', $_) for 'UPDATE later SET i = i + 1', 'DROP TABLE hurt',
+      'CREATE TABLE hurt AS SELECT i FROM generate_series(1, 5000) i';
+    my $resumed = WalTest::backup($conf, 'full', '--label', 'resumed');
+    is_deeply($resumed->{uses}, ['killed'], 'the next run takes up what was stored');
+    cmp_ok($resumed->{reused_bytes}, '>', $resumed->{stored_bytes} / 2, 'most of it');
+    my $dest = WalTest::dir('resumed');
+    unpack_backup($conf, 'killed', $dest);
+    unpack_backup($conf, 'resumed', $dest);
+    my %listed = map { $_->{Path} => 1 } @{ decode_json(WalTest::slurp("$dest/backup_manifest"))->{Files} };
+    my $found = tree($dest);
+    unlink "$dest/$_" for grep { defined $found->{$_} && !$listed{$_} && $_ ne 'backup_manifest' } keys %$found;
+    WalTest::run_ok('pg_verifybackup', $node->installed_command('pg_verifybackup'), '-n', $dest) if $version == 15;
+    my $restored = WalTest::restore_node('resumed_restored', version => $version, backup => $dest, config => $conf);
+    is(contents($restored), contents($node), 'and what was there is there');
+    $restored->stop('immediate');
+
+    # a slow one: only one at a time; it dies with its session, and when it is told to
+    my $slow = start_backup($conf, 'slow', '--label', 'slow', '--rate-limit=1MB', '--no-resume');
+    my $there = sub { $node->safe_psql('postgres',
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walbackup'") };
+    $slow->wait_log(qr/backup starts at/, 60);
+    $result = WalTest::run_exit('a second one', 1, $walbackup, '--config', $conf, 'full');
+    like($result->{stderr}, qr/another walbackup is backing up this server/, 'says why');
+    $node->safe_psql('postgres',
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'walbackup'");
+    is($slow->wait_exit(20), 1, 'it fails when its session is lost');
+    like($slow->log_text, qr/session of the backup was lost/, 'says why');
+    $slow = start_backup($conf, 'told', '--label', 'told', '--rate-limit=1MB', '--no-resume');
+    $slow->wait_log(qr/backup starts at/, 60);
+    is($slow->stop(seconds => 20), 1, 'it ends when it is told to');
+    WalTest::wait_until(sub { $there->() eq '0' }, 20, 'the session is gone');
+
+    # tables come and go
+    $slow = start_backup($conf, 'busy', '--label', 'busy', '--rate-limit=20MB', '--no-resume');
+    $slow->wait_log(qr/backup starts at/, 60);
+    for my $i (1 .. 50)
+    {
+        last unless $slow->running;
+        $node->safe_psql('postgres', 'DROP TABLE IF EXISTS short; CREATE TABLE short AS SELECT 1; CHECKPOINT');
+    }
+    is($slow->wait_exit(60), 0, 'a backup while tables come and go') or diag($slow->log_text);
+
+    # a standby, whose WAL nobody archives
+    $node->backup('for_standby');
+    my $standby = WalTest::new_cluster('faults_standby', $version);
+    $standby->init_from_backup($node, 'for_standby', has_streaming => 1);
+    $standby->start;
+    $node->safe_psql('postgres', 'INSERT INTO later VALUES (77); CHECKPOINT');
+    $node->wait_for_catchup($standby);
+    my $from_standby = WalTest::config_for($standby, cluster => { data => $standby->data_dir },
+        repository => { url => 'file://' . WalTest::repo_dir($conf) });
+    $result = WalTest::backup($from_standby, 'incremental', '--label', 'standby');
+    ok($result->{from_standby}, 'a backup of a standby');
+    is($result->{chain}[-1], 'busy', 'on one of the primary');
+    $result = WalTest::run_exit('data of another server', 1, $walbackup, '--config', $conf, 'full',
+        '--cluster.data=' . $standby->data_dir);
+    like($result->{stderr}, qr/data directory is/, 'says whose');
+    $standby->stop;
+
+    # pages that are damaged
+    my $file = $node->safe_psql('postgres', "SELECT pg_relation_filepath('hurt')");
+    $node->safe_psql('postgres', 'CHECKPOINT');
+    $node->stop;
+    open my $fh, '+<:raw', $node->data_dir . "/$file" or die "could not open $file: $!";
+    seek $fh, $page * 3 + 4000, 0;
+    print $fh 'damage';
+    close $fh or die "could not write $file: $!";
+    $node->start;
+    $result = WalTest::run_ok('a backup with a damaged page', $walbackup, '--config', $conf, 'full',
+        '--checkpoint=fast', '--label', 'hurt', '--output=json');
+    is(decode_json($result->{stdout})->{damaged_blocks}, 1, 'it is counted');
+    like($result->{stderr}, qr/WARNING:.*"\Q$file\E", block 3:/, 'and named');
+    my ($manifest) = glob WalTest::repo_dir($conf) . '/test/*/backup/hurt/manifest';
+    my $lines = WalTest::run([ 'sh', '-c', "lz4 -d -c <$manifest" ]);
+    like($lines->{stdout}, qr/"f": "\Q$file\E".*"w": "3"/, 'and recorded');
     return;
 }
