@@ -623,12 +623,13 @@ test_large(void)
                 size_t n;
 
                 good = bundle_reader_frame(r, i, &data, &n, &err) == 0;
-                for (size_t at = 0; good && at < n; at++)
-                    ones += data[at] != 0;
+                /* blocks that are not all zeros */
+                for (size_t at = 0; good && at < n; at += 512)
+                    ones += memcmp(data + at, zeros, MIN((size_t) 512, n - at)) != 0;
             }
         }
         /* two headers, 100 bytes of text */
-        ok(good && ones < 1000, "%s: read again %s", cases[c].label, err.msg);
+        ok(good && ones == (c == 0 ? 3 : 0), "%s: read again %s", cases[c].label, err.msg);
         found_reset(&found);
         bundle_writer_freep(&w);
         w = NULL;
