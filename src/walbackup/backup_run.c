@@ -380,6 +380,38 @@ final_store_manifest(FinalFiles *f, Error *err)
     return bundle_writer_end_file(f->writer, err);
 }
 
+/*
+ * What pg_combinebackup and the server know an incremental by. The server has written these lines
+ * when it made the incremental itself.
+ */
+static int
+backup_mark_incremental(const BackupRun *run, BackupEnd *end, Error *err)
+{
+    const BackupHeader *parent = &run->parent.header;
+    AUTO(strbuf_reset) StrBuf text;
+    BackupLabel label;
+    char lsn[LSN_TEXT_BYTES];
+
+    strbuf_init(&text, BACKUP_LABEL_MAX);
+    if (!run->header.incremental)
+        return 0;
+    if (backup_label_parse(
+            end->label_text, end->label_len, run->header.segment_bytes, &label, err) < 0)
+        return error_wrap(err, "could not read the backup label that the server made");
+    if (label.incremental_from_lsn != LSN_INVALID)
+        return 0;
+    strbuf_append(&text, end->label_text, end->label_len);
+    strbuf_printf(
+        &text, "INCREMENTAL FROM LSN: %s\nINCREMENTAL FROM TLI: %" PRIu32 "\n",
+        lsn_format(parent->start_lsn, lsn, sizeof lsn), parent->tli);
+    if (strbuf_finish(&text, err) < 0)
+        return -1;
+    free(end->label_text);
+    end->label_len = text.len;
+    end->label_text = steal(text.data);
+    return 0;
+}
+
 static int
 backup_store_last(BackupRun *run, const BackupEnd *end, Error *err)
 {
@@ -483,7 +515,7 @@ backup_run_steps(BackupRun *run, BackupEnd *end, Error *err)
         return -1;
     if (run->resume != NULL && resume_finish(run->resume, run, err) < 0)
         return -1;
-    if (backup_store_last(run, end, err) < 0)
+    if (backup_mark_incremental(run, end, err) < 0 || backup_store_last(run, end, err) < 0)
         return -1;
     if (wal_wait(run, err) < 0)
         return -1;

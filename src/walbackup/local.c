@@ -316,9 +316,10 @@ local_end(LocalRun *local, BackupEnd *end, Error *err)
     TimelineId checkpoint_tli, now_tli;
     BackupLabel label;
 
-    if (server_now(server, &dl, &header->stopped_us, err) < 0 ||
-        server_backup_stop(server, &dl, &header->stop_lsn, &end->label_text, &end->map_text, err) <
+    /* the time last: what is committed later lies behind the stop LSN */
+    if (server_backup_stop(server, &dl, &header->stop_lsn, &end->label_text, &end->map_text, err) <
             0 ||
+        server_now(server, &dl, &header->stopped_us, err) < 0 ||
         server_timelines(server, &dl, &checkpoint_tli, &now_tli, err) < 0)
         return -1;
     end->label_len = strlen(end->label_text);
