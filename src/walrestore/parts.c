@@ -323,8 +323,8 @@ parts_collect(Parts *p, Error *err)
 {
     const Plan *plan = p->run->plan;
 
-    p->wanted = calloc(plan->fetch_parts + 1, sizeof *p->wanted);
-    p->layers = calloc(plan->fetch_parts + 1, sizeof *p->layers);
+    p->wanted = calloc(plan->fetch_parts + 1, sizeof(PlanPart *));
+    p->layers = calloc(plan->fetch_parts + 1, sizeof(PlanLayer *));
     if (p->wanted == NULL || p->layers == NULL)
         return error_nomem(err);
     for (size_t l = 0; l < plan->layer_count; l++)
@@ -418,30 +418,63 @@ parts_read_back(const PartsRun *run, Workers *w, size_t i, int fd, Error *err)
     return 0;
 }
 
+/* Is it one that is there after the restore? */
+static bool
+parts_is_file(const PlanFile *file)
+{
+    return file->state == PLAN_FETCH || file->state == PLAN_KEEP || file->state == PLAN_ZERO;
+}
+
+/* Files without content are made here; the last byte of all others has come. */
 static int
-parts_finish_file(const PartsRun *run, Workers *w, size_t i, Error *err)
+parts_complete_main(Workers *w, void *ctx, Error *err)
+{
+    const PartsRun *run = ctx;
+    size_t i;
+
+    while (workers_take(w, run->plan->newest.file_count, &i))
+    {
+        PlanFile *file = &run->plan->files[i];
+        const BackupFile *entry = &run->plan->newest.files[i];
+        AUTO(fd_close) int fd = -1;
+
+        if (!parts_is_file(file) || file->state == PLAN_KEEP)
+            continue;
+        if (file->state == PLAN_FETCH && atomic_load(&file->left) > 0)
+            return error_set(
+                err, ERROR_CORRUPT, "the manifest has no part with all of file \"%s\"",
+                entry->path);
+        if (!file->created && parts_create_file(run, entry, &fd, err) < 0)
+            return -1;
+        file->created = true;
+    }
+    return 0;
+}
+
+static int
+parts_sync_file(const PartsRun *run, Workers *w, size_t i, Error *err)
 {
     PlanFile *file = &run->plan->files[i];
     const BackupFile *entry = &run->plan->newest.files[i];
     const char *name = parts_file_name(entry);
-    AUTO(fd_close) int fd = -1;
+    AUTO(fd_close) int fd = openat(run->place->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    uid_t uid;
+    gid_t gid;
 
-    if (file->state == PLAN_FETCH && atomic_load(&file->left) > 0)
-        return error_set(
-            err, ERROR_CORRUPT, "the manifest has no part with all of file \"%s\"", entry->path);
-    if (file->state != PLAN_KEEP && !file->created)
-    {
-        if (parts_create_file(run, entry, &fd, err) < 0)
-            return -1;
-        file->created = true;
-    }
-    else
-        fd = openat(run->place->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return error_sys(err, "could not open file \"%s/%s\"", run->place->path, name);
-    if (file->state == PLAN_KEEP && fchmod(fd, entry->mode & 07777) < 0)
-        return error_sys(err, "could not set the mode of file \"%s/%s\"", run->place->path, name);
-    if (file->state != PLAN_KEEP && run->plan->newest.header.checksum != CHECKSUM_CRC32C &&
+    if (file->state == PLAN_KEEP)
+    {
+        if (fchmod(fd, entry->mode & 07777) < 0)
+            return error_sys(
+                err, "could not set the mode of file \"%s/%s\"", run->place->path, name);
+        if (place_owner(run->place, entry->user, entry->group, &uid, &gid) &&
+            fchown(fd, uid, gid) < 0)
+            return error_sys(
+                err, "could not change the owner of file \"%s/%s\"", run->place->path, name);
+    }
+    else if (
+        run->plan->newest.header.checksum != CHECKSUM_CRC32C &&
         parts_read_back(run, w, i, fd, err) < 0)
         return -1;
     if (fsync(fd) < 0)
@@ -467,10 +500,7 @@ parts_sync_main(Workers *w, void *ctx, Error *err)
 
     while (workers_take(w, run->plan->newest.file_count, &i))
     {
-        PlanState state = run->plan->files[i].state;
-
-        if ((state == PLAN_FETCH || state == PLAN_KEEP || state == PLAN_ZERO) &&
-            parts_finish_file(run, w, i, err) < 0)
+        if (parts_is_file(&run->plan->files[i]) && parts_sync_file(run, w, i, err) < 0)
             return -1;
         if (run->progress != NULL)
             progress_add(run->progress, 0, 1);
@@ -492,12 +522,37 @@ parts_sync_folders_main(Workers *w, void *ctx, Error *err)
     return 0;
 }
 
+/*
+ * All at once, which takes half the time of one file after the other (1000 files: 0.25 s instead of
+ * 0.5 s). fsync of each still follows: it costs nothing then, and tells errors of older kernels.
+ */
+static int
+parts_sync_file_systems(const PartsRun *run, Error *err)
+{
+    if (syncfs(run->place->fd) < 0)
+        return error_sys(err, "could not sync the file system of \"%s\"", run->place->path);
+    for (size_t i = 0; i < run->place->tablespace_count; i++)
+    {
+        const char *path = run->place->tablespaces[i].path;
+        AUTO(fd_close) int fd = -1;
+
+        if (path == NULL)
+            continue;
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || syncfs(fd) < 0)
+            return error_sys(err, "could not sync the file system of \"%s\"", path);
+    }
+    return 0;
+}
+
 int
 parts_sync(const PartsRun *run, Error *err)
 {
     PartsRun own = *run;
 
-    if (workers_run(run->jobs, parts_sync_main, &own, run->progress, run->cancel, err) < 0 ||
+    if (workers_run(run->jobs, parts_complete_main, &own, run->progress, run->cancel, err) < 0 ||
+        parts_sync_file_systems(run, err) < 0 ||
+        workers_run(run->jobs, parts_sync_main, &own, run->progress, run->cancel, err) < 0 ||
         workers_run(run->jobs, parts_sync_folders_main, &own, run->progress, run->cancel, err) < 0)
         return -1;
     /* folders that no line of the manifest names */

@@ -90,7 +90,9 @@ place_resolve(const char *path, char out[PLACE_PATH_MAX], Error *err)
             const char *rest = whole + end;
 
             if (strstr(rest, "/../") != NULL || strstr(rest, "/./") != NULL ||
-                strstr(rest, "//") != NULL || (len >= 3 && strcmp(whole + len - 3, "/..") == 0))
+                strstr(rest, "//") != NULL ||
+                (rest[0] != '\0' && (strcmp(whole + len - 2, "/.") == 0 ||
+                                     (len >= 3 && strcmp(whole + len - 3, "/..") == 0))))
                 return error_set(
                     err, ERROR_USAGE, "path \"%.300s\" has \".\" or \"..\" where nothing exists",
                     path);

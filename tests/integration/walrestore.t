@@ -11,6 +11,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use JSON::PP;
 use WalTest;
+use WalTest::Matrix;
 use Test::More;
 
 my $verify = WalTest::install_path(15) . '/bin/pg_verifybackup';
@@ -21,7 +22,12 @@ sub make_cluster
 {
     my ($version) = @_;
     my $node = WalTest::node("primary$version", version => $version, start => 0);
-    my $config = WalTest::config_for($node, compression => { method => $version == 15 ? 'lz4' : 'zstd:1' });
+    # once plain, once encrypted
+    my %key = $version == 15 ? () : WalTest::Matrix::keygen($version, WalTest::dir("keys$version"));
+    my $config = WalTest::config_for(
+        $node,
+        compression => { method => $version == 15 ? 'lz4' : 'zstd:1' },
+        %key ? (encryption => { recipient => $key{recipient}, 'identity-file' => $key{file} }) : ());
     my $spaces = WalTest::dir("spaces$version");
     my %c = (node => $node, config => $config, version => $version, spaces => $spaces);
 
@@ -397,6 +403,23 @@ sub test_settings
     return;
 }
 
+# Without the key, or with another one, that is known before anything is written.
+sub test_keys
+{
+    my ($c) = @_;
+    my %other = WalTest::Matrix::keygen('another key', WalTest::dir('other-keys'));
+    my $to = WalTest::dir('no-key') . '/data';
+
+    for my $case ([ 'no key', '' ], [ 'another key', $other{file} ])
+    {
+        my ($label, $file) = @$case;
+        refused($c, $label, 1, qr/identity/, '--to', $to, map_option($c), "--backup=$c->{full}",
+            '--target=immediate', "--encryption.identity-file=$file");
+    }
+    ok(!-e $to, 'nothing was written');
+    return;
+}
+
 my %wanted = map { $_ => 1 } WalTest::versions();
 
 for my $version (grep { $wanted{$_} } 15, 18)
@@ -414,6 +437,7 @@ for my $version (grep { $wanted{$_} } 15, 18)
         test_one_database($c);
         test_settings($c);
     }
+    test_keys($c) if $version == 18;
     $c->{node}->stop;
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,6 +26,7 @@
 #define MAX_BLOCKS 300u
 #define BACKUPS 5
 #define PAGE DATA_PAGE_BYTES
+#define OWNER "nobody"
 
 static const Deadline no_deadline = {.at_ms = INT64_MAX};
 
@@ -174,8 +176,8 @@ put_whole(BundleWriter *w, const char *path, const void *data, uint64_t len)
         .kind = BACKUP_FILE_WHOLE,
         .path = path,
         .mode = 0600,
-        .user = "",
-        .group = "",
+        .user = OWNER,
+        .group = "nogroup",
         .bytes = len,
         .stored_bytes = len};
     Error err;
@@ -191,7 +193,7 @@ static void
 put_folder(BundleWriter *w, const char *path)
 {
     BackupFile file = {
-        .kind = BACKUP_FILE_FOLDER, .path = path, .mode = 0700, .user = "", .group = ""};
+        .kind = BACKUP_FILE_FOLDER, .path = path, .mode = 0700, .user = OWNER, .group = "nogroup"};
     Error err;
 
     die_on(bundle_writer_begin_file(w, &file, &err), &err);
@@ -204,8 +206,8 @@ put_changes(BundleWriter *w, const ModelFile *f)
         .kind = BACKUP_FILE_INCREMENTAL,
         .path = f->path,
         .mode = 0600,
-        .user = "",
-        .group = "",
+        .user = OWNER,
+        .group = "nogroup",
         .bytes = (uint64_t) f->blocks * PAGE};
     uint32_t count = 0;
     uint8_t *header;
@@ -395,6 +397,7 @@ restore(Repository *repo, size_t number, const char *to, Plan *plan, Error *err)
     place_init(&place);
     if (plan_load(repo, backup_name(number, label), &all, 60000, NULL, plan, err) < 0 ||
         place_check(&place, &options, &plan->newest.header, err) < 0 ||
+        place_check_space(&place, plan, err) < 0 || place_find_owners(&place, plan, err) < 0 ||
         place_begin(&place, plan, err) < 0 || place_make_folders(&place, plan, err) < 0 ||
         parts_restore(&run, err) < 0 || parts_sync(&run, err) < 0)
         return -1;
@@ -493,6 +496,77 @@ test_chains(uint64_t seed, ChecksumAlgorithm checksum)
     store_free(repo.store);
 }
 
+/* Zero pages take no room, wherever they are; the others do. */
+static void
+test_sparse(void)
+{
+    enum
+    {
+        BLOCKS = 1000
+    };
+    static uint8_t data[BLOCKS][PAGE];
+    AUTO(plan_reset) Plan plan = {0};
+    Repository repo;
+    Model m;
+    struct stat st;
+    Error err = {0};
+
+    repo_init(&repo, 0);
+    m = (Model){.state = 1};
+    for (size_t i = 0; i < BLOCKS; i += 100)
+        memset(data[i], 1, PAGE);
+    (void) snprintf(m.files[0].path, sizeof m.files[0].path, "base/5/1");
+    m.files[0].exists = true;
+    m.files[0].blocks = BLOCKS;
+    m.files[0].data = data[0];
+    put_backup(&repo, &m, 0, CHECKSUM_CRC32C);
+    ok(restore(&repo, 0, tempdir_name("sparse"), &plan, &err) == 0 &&
+           same_content(tempdir_name("sparse"), "base/5/1", data[0], sizeof data),
+       "a file that is mostly zeros%s%s", err.msg[0] != '\0' ? ": " : "", err.msg);
+    /* a page at each end of a frame may be written in part */
+    ok(stat(tempdir_name("sparse/base/5/1"), &st) == 0 && st.st_size == (off_t) sizeof data &&
+           st.st_blocks * 512 < (off_t) sizeof data / 4,
+       "it is sparse: %lld KiB of %zu", (long long) st.st_blocks / 2, sizeof data / 1024);
+    store_free(repo.store);
+}
+
+/* Modes always, owners as root; and the room is looked at before. */
+static void
+test_place(void)
+{
+    const struct passwd *owner = getpwnam(OWNER);
+    uid_t want = geteuid() == 0 && owner != NULL ? owner->pw_uid : geteuid();
+    AUTO(plan_reset) Plan plan = {0};
+    AUTO(place_reset) Place place;
+    Repository repo;
+    Model m;
+    struct stat st;
+    Error err = {0};
+
+    repo_init(&repo, 0);
+    model_init(&m, 7);
+    put_backup(&repo, &m, 0, CHECKSUM_CRC32C);
+    ok(restore(&repo, 0, tempdir_name("place"), &plan, &err) == 0, "restored%s", err.msg);
+    ok(stat(tempdir_name("place/PG_VERSION"), &st) == 0 && st.st_uid == want &&
+           (st.st_mode & 07777) == 0600,
+       "owner and mode of a file");
+    ok(stat(tempdir_name("place/base/5"), &st) == 0 && st.st_uid == want &&
+           (st.st_mode & 07777) == 0700,
+       "of a folder");
+    ok(stat(tempdir_name("place"), &st) == 0 && st.st_uid == want && (st.st_mode & 07777) == 0700,
+       "of the directory itself");
+
+    place_init(&place);
+    (void) snprintf(place.path, sizeof place.path, "%s/not/there/yet", tempdir_path);
+    ok(place_check_space(&place, &plan, &err) == 0, "there is room");
+    plan.newest.files[plan.newest.file_count - 1].bytes = UINT64_C(1) << 60;
+    ok(place_check_space(&place, &plan, &err) < 0 && err.kind == ERROR_IO &&
+           strstr(err.msg, "not enough room") != NULL && err.hint[0] != '\0',
+       "for an exbibyte there is none: %s", err.msg);
+    model_reset(&m);
+    store_free(repo.store);
+}
+
 /* ---- damage ---- */
 
 typedef struct Forge
@@ -578,6 +652,8 @@ main(void)
     for (uint64_t seed = 1; seed <= 6; seed++)
         test_chains(seed, seed % 3 == 0 ? CHECKSUM_SHA256 : CHECKSUM_CRC32C);
     ok(passed_over > 0, "%" PRIu64 " parts were not fetched", passed_over);
+    test_sparse();
+    test_place();
     test_wrong_checksum(CHECKSUM_CRC32C);
     test_wrong_checksum(CHECKSUM_SHA256);
     return done_testing();

@@ -123,7 +123,7 @@ test_options(void)
         Error err = {0};
         int argc = 1, rc;
 
-        (void) strcpy(words[0], "walrestore");
+        (void) snprintf(words[0], sizeof words[0], "walrestore");
         for (size_t k = 0; cases[i].args[k] != NULL; k++, argc++)
         {
             (void) snprintf(words[argc], sizeof words[argc], "%s", cases[i].args[k]);
