@@ -19,9 +19,11 @@ use Test::More;
 my $page = 8192;
 my @lines = (
     # restored: of the full backup, two incrementals on each other, and one on the full backup
+    { name => 'v14', version => 14, checksums => 0, restored => [1] },
     { name => 'v15', version => 15, checksums => 1, restored => [ 0, 2 ] },
     { name => 'v15_plain', version => 15, checksums => 0, encrypted => 1, restored => [2] },
     { name => 'v17', version => 17, checksums => 1, summaries => 1, restored => [ 1, 3 ] },
+    { name => 'v18', version => 18, checksums => 1, summaries => 1, restored => [2] },
 );
 my %tested = map { $_ => 1 } WalTest::versions();
 
