@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: PostgreSQL
 #
-# What `make demo` shows: a PostgreSQL 15 under load streams into a repository, its host is lost (server and
-# walstream get SIGKILL, their files are removed), and a new server comes up from the repository.
-# It ends by printing what was lost and how long recovery took; once with asynchronous streaming and
-# once with synchronous = on, where nothing may be missing.
+# What `make demo` shows: a PostgreSQL 15 under load streams into an encrypted repository and is backed up, full and
+# incremental; its host is lost (server and walstream get SIGKILL, their files are removed), and a new server comes up
+# from the repository: to the latest state, and once more to a moment some seconds earlier. Then the same with
+# synchronous = on, where nothing may be missing. It ends by printing what was lost, and what took how long.
 #
 # Everything is below one temporary folder, which is removed at the end; no existing cluster is
 # touched. As root it works as the user postgres. DEMO_SECONDS is how long the load runs.
@@ -108,19 +108,78 @@ is_synchronous()
     [ "$(sql "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")" = 1 ]
 }
 
+ms_to_s()
+{
+    echo "$(($1 / 1000)).$(($1 % 1000 / 100))"
+}
+
+# show PROGRAM ARGUMENT...: one of ours, and what it says on stdout behind a margin
+show()
+{
+    program=$1
+    shift
+    say "$program $*"
+    if ! "$bin/$program" --config="$config" "$@" >"$r/shown" 2>>"$r/$program.log"; then
+        echo "demo: $program failed" >&2
+        exit 1
+    fi
+    sed 's/^\(.\)/    \1/' "$r/shown"
+    echo
+}
+
+# said KEY: what the program that was shown last said of it
+said()
+{
+    sed -n "s/^$1  *//p" "$r/shown"
+}
+
+# restore FOLDER OPTION...: walrestore, and a server that recovers. Sets took to what is told of it.
+restore()
+{
+    new=$1
+    shift
+    begin=$(now_ms)
+    show walrestore --encryption.identity-file="$dir/identity" --to "$new" "$@"
+    took=$(said restored | cut -d';' -f1)
+    # settings of the lost host that do not suit the new one: it is not to archive, nor to wait for a receiver
+    "$pg/pg_ctl" -D "$new" -l "$new.log" -w -t 300 -o '-c archive_mode=off -c synchronous_standby_names=' start >/dev/null
+    wait_for 300 "recovery ends" is_open
+    segments=$(grep -c 'restored log file "[0-9A-F]\{24\}"' "$new.log" || true)
+    took="$took, recovery of $segments WAL segments; open after $(ms_to_s $(($(now_ms) - begin))) s"
+}
+
+# what the server has of the ledger, in the form that the client prints
+read_ledger()
+{
+    "$pg/psql" -XAtq -F ' ' -v ON_ERROR_STOP=1 \
+        -c 'SELECT n, extract(epoch FROM at) * 1000 FROM ledger ORDER BY n' >"$1"
+}
+
+# compare RECOVERED ACKNOWLEDGED MOMENT: prints the number of rows recovered, of those younger than the moment (in
+# ms), of those acknowledged, of those of them that are missing, and how many ms lie between the ends of both.
+# The last line may have been cut by SIGKILL.
+compare()
+{
+    awk -v moment="$3" '
+        FILENAME == ARGV[1] { have[$1] = 1; rows++; newest = $2; if ($2 + 0 > moment + 0) young++; next }
+        $2 !~ /\.[0-9]/ { next }
+        { acknowledged++; last = $2; if (!($1 in have)) missing++ }
+        END { printf "%d %d %d %d %.0f\n", rows, young, acknowledged, missing, missing ? last - newest : 0 }' "$1" "$2"
+}
+
 # round NAME SYNCHRONOUS: one lost host
 round()
 {
     r=$dir/$1
     config=$r/walstream.conf
     mkdir -p "$r/repository" "$r/spool"
-    echo
     say "---- streaming with synchronous = $2 ----"
 
     cat >"$config" <<EOF
 [cluster]
 name     = demo
 conninfo = host=$dir dbname=postgres
+data     = $r/primary
 
 [repository]
 url = file://$r/repository
@@ -128,11 +187,21 @@ url = file://$r/repository
 [compression]
 method = lz4
 
+[encryption]
+$recipient
+
 [stream]
 slot           = walstream
 flush-interval = 1s
 synchronous    = $2
 socket         = $dir/walstream.sock
+
+[backup]
+checkpoint = fast
+
+[retention]
+full = 30d
+pitr = 30d
 
 [restore]
 spool = $r/spool
@@ -148,17 +217,16 @@ archive_command = '$bin/walpush --config $config %p'
 synchronous_commit = on
 EOF
     "$pg/pg_ctl" -D "$r/primary" -l "$r/primary.log" -w start >/dev/null
-    say "walctl init"
-    "$bin/walctl" --config "$config" init
     sql 'CREATE TABLE ledger (n bigint PRIMARY KEY, at timestamptz NOT NULL)'
     "$pg/pgbench" -i -q -s 5 >/dev/null 2>&1
-
-    say "walstream, and a base backup by pg_basebackup"
+    show walctl init
+    say "walstream begins to stream"
     "$bin/walstream" --config "$config" >"$r/walstream.log" 2>&1 &
     walstream=$!
     background="$background $walstream"
     wait_for 30 "walstream answers" "$bin/walstream" --config "$config" --status
-    "$pg/pg_basebackup" -D "$r/base" -X none -c fast >/dev/null 2>&1
+    show walbackup full
+    full="$(said stored), in $(said took)"
     if [ "$2" = on ]; then
         sql "ALTER SYSTEM SET synchronous_standby_names = 'walstream'"
         sql 'SELECT pg_reload_conf()' >/dev/null
@@ -166,6 +234,7 @@ EOF
     fi
 
     say "load for $seconds s: pgbench with 4 clients, and one client that commits numbered rows"
+    begin=$(now_ms)
     "$pg/pgbench" -n -c 4 -T 3600 >"$r/pgbench.log" 2>&1 &
     background="$background $!"
     # What this client prints was acknowledged: psql shows a row when the commit has returned.
@@ -173,56 +242,70 @@ EOF
         "$pg/psql" -XAtq -F ' ' -v ON_ERROR_STOP=1 >"$r/acknowledged" 2>/dev/null &
     client=$!
     background="$background $client"
-    sleep "$seconds"
+    sleep $((seconds / 3))
+    show walbackup incremental
+    incremental="$(said stored), in $(said took), under load"
+    # this moment is restored later: what was acknowledged before must be there then
+    cp "$r/acknowledged" "$r/acknowledged-then"
+    moment=$(sql "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US+00')")
+    moment_ms=$(sql "SELECT extract(epoch FROM timestamptz '$moment') * 1000")
+    sleep 3
+    while [ $(($(now_ms) - begin)) -lt $((seconds * 1000)) ]; do
+        sleep 0.1
+    done
 
     say "the host is lost: SIGKILL for PostgreSQL and walstream, their files are removed"
+    lost=$(now_ms)
     kill_server "$r/primary" "$walstream"
     wait "$walstream" "$client" 2>/dev/null || true
     rm -rf "$r/primary" "$r/spool" "$dir"/.s.PGSQL.* "$dir/walstream.sock"
+    mkdir "$r/spool"
     background=
 
-    say "a new server from the base backup and the repository"
-    begin=$(now_ms)
-    cp -R "$r/base" "$r/restored"
-    mkdir -p "$r/spool"
-    chmod 700 "$r/restored"
-    cat >>"$r/restored/postgresql.conf" <<EOF
-restore_command = '$bin/walfetch --config $config %f %p'
-archive_mode = off
-EOF
-    # the setting of the lost host must not make the new one wait for a receiver
-    rm -f "$r/restored/postgresql.auto.conf"
-    touch "$r/restored/recovery.signal"
-    "$pg/pg_ctl" -D "$r/restored" -l "$r/restored.log" -w -t 300 start >/dev/null
-    wait_for 300 "recovery ends" is_open
-    recovery=$(($(now_ms) - begin))
-
-    sql 'SELECT n, extract(epoch FROM at) * 1000 FROM ledger ORDER BY n' >"$r/recovered.raw"
-    tr '|' ' ' <"$r/recovered.raw" >"$r/recovered"
-    segments=$(grep -c 'restored log file' "$r/restored.log" || true)
-    result=$(awk '
-        FNR == NR { have[$1] = 1; if ($2 > newest) newest = $2; next }
-        { acknowledged++; if ($2 > last) last = $2; if (!($1 in have)) { missing++; if (!oldest || $2 < oldest) oldest = $2 } }
-        END {
-            lost = missing ? last - newest : 0
-            printf "%d %d %.0f", acknowledged, missing, lost
-        }' "$r/recovered" "$r/acknowledged")
-    # shellcheck disable=SC2086
-    set -- "$1" "$2" $result
-    "$bin/walctl" --config "$config" info 2>/dev/null || true
+    [ "$2" = on ] || show walctl info
+    say "a new server from the repository, as the old one was at its end"
+    restore "$r/restored"
+    read_ledger "$r/recovered"
+    # rows, too young, acknowledged, missing, ms lost
+    # shellcheck disable=SC2046
+    set -- "$1" "$2" $(compare "$r/recovered" "$r/acknowledged" "$lost")
     "$pg/pg_ctl" -D "$r/restored" -m fast -w stop >/dev/null
 
-    [ "$3" -gt 0 ] || { echo "demo: no row was acknowledged: nothing was shown" >&2; exit 1; }
+    [ "$5" -gt 0 ] || { echo "demo: no row was acknowledged: nothing was shown" >&2; exit 1; }
     summary="$summary
-  synchronous = $2: $3 acknowledged commits, lost $4 rows, $5 ms; recovery took $recovery ms ($segments WAL segments)"
-    if [ "$2" = on ] && [ "$4" != 0 ]; then
-        echo "demo: acknowledged rows are missing although streaming was synchronous" >&2
+synchronous = $2: lost $6 of $5 acknowledged commits, $7 ms
+  full backup   $full
+  incremental   $incremental
+  restore       $took
+"
+    if [ "$2" = on ]; then
+        [ "$6" = 0 ] || { echo "demo: acknowledged rows are missing although streaming was synchronous" >&2; exit 1; }
+        return 0
+    fi
+
+    say "and a second one, as the old one was $(ms_to_s $((lost - ${moment_ms%.*}))) s before its end"
+    restore "$r/earlier" --target-time "$moment"
+    read_ledger "$r/recovered-then"
+    # shellcheck disable=SC2046
+    set -- "$1" "$2" $(compare "$r/recovered-then" "$r/acknowledged-then" "$moment_ms")
+    "$pg/pg_ctl" -D "$r/earlier" -m fast -w stop >/dev/null
+    if [ "$4" != 0 ] || [ "$6" != 0 ]; then
+        echo "demo: of the $3 rows of $moment $4 are too young, and $6 are missing" >&2
         exit 1
     fi
+    summary="$summary  to a moment   $took
+                $moment: $3 rows, as many as there were
+"
+
+    say "is all of it good, and what may go?"
+    show walctl verify --encryption.identity-file="$dir/identity"
+    show walctl expire --dry-run
 }
 
 summary=
+# a line of the configuration; the identity itself stays away from the database host
+recipient=$("$bin/walctl" keygen "$dir/identity" 2>/dev/null)
 round asynchronous off
 round synchronous on
-echo
-echo "demo: result$summary"
+say "result"
+echo "$summary"
