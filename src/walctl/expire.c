@@ -108,16 +108,22 @@ expire_print_result(const Expire *x, bool dry_run)
 {
     char bytes[WAL_REPORT_TEXT_MAX];
     StoreCounters c = store_count_read(x->repo->counted);
+    bool nothing = x->swept == 0;
 
     (void) printf("%s\n", dry_run ? "would be removed" : "removed");
     for (size_t i = 0; i < EXPIRE_CLASS_COUNT; i++)
         if (x->of_class[i].objects > 0)
+        {
             (void) printf(
                 "  %-18s %" PRIu64 " object%s, %s\n", expire_class_name((ExpireClass) i),
                 x->of_class[i].objects, x->of_class[i].objects == 1 ? "" : "s",
                 wal_report_format_bytes(x->of_class[i].bytes, bytes));
+            nothing = false;
+        }
     if (x->swept > 0)
         (void) printf("  %-18s %" PRIu64 "\n", "temporary files", x->swept);
+    if (nothing)
+        (void) printf("  nothing\n");
     (void) printf(
         "store requests: %" PRIu64 " list, %" PRIu64 " get, %" PRIu64 " other\n", c.lists, c.gets,
         c.puts + c.stats + c.removes);
