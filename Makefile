@@ -224,7 +224,7 @@ MAN_PAGES := $(wildcard doc/man/*.[1-8])
 man: $(MAN_PAGES)
 	$(Q)$(if $(MAN_PAGES),mandoc -T lint -W warning $(MAN_PAGES),:)
 
-INSTALL_DOCS := $(wildcard doc/*.md doc/*.example contrib/systemd/*.service)
+INSTALL_DOCS := $(wildcard doc/*.md doc/*.example contrib/systemd/*.service contrib/systemd/*.timer)
 
 man_dir = $(MANDIR)/man$(subst .,,$(suffix $(1)))
 
