@@ -120,6 +120,18 @@ finish_map(Finish *f, Error *err)
 
 /* ---- settings ---- */
 
+/* Only one standby can use a slot, and the one that was backed up may still do so. */
+static void
+finish_check_slot(const Settings *settings, const char *name, const char *text, size_t len)
+{
+    if (settings->standby && settings_find(text, len, SETTINGS_SLOT))
+        log_write(
+            LOG_WARNING,
+            "%s sets " SETTINGS_SLOT
+            ": change it before the start if another standby still uses this slot",
+            name);
+}
+
 /* Targets in postgresql.conf would come in the way of ours. */
 static int
 finish_check_conf(const Finish *f, Settings *settings, Error *err)
@@ -138,11 +150,17 @@ finish_check_conf(const Finish *f, Settings *settings, Error *err)
         return 0;
     }
     settings_find_targets(text, len, settings->clear);
+    settings->clear_delay = !settings->standby && settings_find(text, len, SETTINGS_DELAY);
     for (size_t i = 0; i < SETTINGS_TARGETS; i++)
         if (settings->clear[i])
             log_write(
                 LOG_WARNING, "postgresql.conf sets %s: " SETTINGS_FILE " overrides it",
                 settings_target_names[i]);
+    if (settings->clear_delay)
+        log_write(
+            LOG_WARNING,
+            "postgresql.conf sets " SETTINGS_DELAY ": " SETTINGS_FILE " overrides it with 0");
+    finish_check_slot(settings, "postgresql.conf", text, len);
     return 0;
 }
 
@@ -162,6 +180,8 @@ finish_settings(const Finish *f, Settings *settings, Error *err)
             return -1;
         *err = (Error){0};
     }
+    if (text != NULL)
+        finish_check_slot(settings, SETTINGS_FILE, text, len);
     settings_rewrite(text != NULL ? text : "", len, settings, &out);
     if (strbuf_finish(&out, err) < 0)
         return -1;
@@ -241,7 +261,7 @@ finish_manifest(Finish *f, Error *err)
 }
 
 int
-finish_directory(const Place *place, const Plan *plan, Settings *settings, bool standby, Error *err)
+finish_directory(const Place *place, const Plan *plan, Settings *settings, Error *err)
 {
     Finish f = {
         .place = place,
@@ -249,7 +269,7 @@ finish_directory(const Place *place, const Plan *plan, Settings *settings, bool 
         .label = {.path = "backup_label"},
         .map = {.path = "tablespace_map"},
         .fd = -1};
-    const char *signal = standby ? "standby.signal" : "recovery.signal";
+    const char *signal = settings->standby ? PLAN_STANDBY_SIGNAL : PLAN_RECOVERY_SIGNAL;
     int rc;
 
     f.buffer = fs_alloc_io(FINISH_BUFFER);

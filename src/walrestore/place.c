@@ -190,8 +190,8 @@ place_look(const char *path, const char *allow, PlaceContent *out, Error *err)
 }
 
 /*
- * A server that runs there: postmaster.pid names a process whose current directory it is. One that
- * we may not look at counts.
+ * A server that runs there has postmaster.pid. The process in it tells nothing when it is not found
+ * here: the server may run in another container, or on another host.
  */
 static int
 place_check_not_running(const char *path, Error *err)
@@ -213,16 +213,22 @@ place_check_not_running(const char *path, Error *err)
     }
     text[strcspn(text, "\n")] = '\0';
     /* a stand-alone backend writes its number negative */
-    if (!parse_u32(text[0] == '-' ? text + 1 : text, &pid) || pid == 0 || pid > INT32_MAX ||
-        (kill((pid_t) pid, 0) < 0 && errno == ESRCH))
-        return 0;
-    (void) snprintf(link, sizeof link, "/proc/%" PRIu32 "/cwd", pid);
-    if (stat(path, &here) == 0 && stat(link, &there) == 0 &&
-        (here.st_dev != there.st_dev || here.st_ino != there.st_ino))
-        return 0; /* the number was given to another process since */
+    if (parse_u32(text[0] == '-' ? text + 1 : text, &pid) && pid != 0 && pid <= INT32_MAX)
+    {
+        (void) snprintf(link, sizeof link, "/proc/%" PRIu32 "/cwd", pid);
+        if (stat(path, &here) == 0 && stat(link, &there) == 0 && here.st_dev == there.st_dev &&
+            here.st_ino == there.st_ino)
+        {
+            (void) error_set(
+                err, ERROR_EXISTS, "a server is running in \"%s\": process %" PRIu32, path, pid);
+            return error_hint(err, "Stop the server first.");
+        }
+    }
     (void) error_set(
-        err, ERROR_EXISTS, "a server is running in \"%s\": process %" PRIu32, path, pid);
-    return error_hint(err, "Stop the server first.");
+        err, ERROR_EXISTS, "a server may be running in \"%s\": it has a postmaster.pid", path);
+    return error_hint(
+        err, "If there is none, in no container and on no other host either, remove "
+             "postmaster.pid.");
 }
 
 /* ---- the marker ---- */
@@ -805,11 +811,26 @@ place_sync_folder(const Place *place, const char *name, Error *err)
     return 0;
 }
 
+/*
+ * The folders above belong to root when root makes them: the server must get through. There are no
+ * other threads yet.
+ */
+static int
+place_make_dirs(const char *path, Error *err)
+{
+    mode_t mode = geteuid() == 0 ? 0755 : 0700;
+    mode_t mask = umask(0777 & ~mode);
+    int rc = fs_make_dirs(path, mode, true, err);
+
+    (void) umask(mask);
+    return rc;
+}
+
 int
 place_begin(Place *place, const Plan *plan, Error *err)
 {
     place->mode = place_root_mode(manifest_find(&plan->newest, "global"));
-    if (fs_make_dirs(place->path, 0700, true, err) < 0)
+    if (place_make_dirs(place->path, err) < 0)
         return -1;
     place->fd = open(place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (place->fd < 0)
@@ -869,7 +890,7 @@ place_make_tablespace(const Place *place, const PlaceTablespace *ts, Error *err)
     AUTO(fd_close) int fd = -1;
     char name[64];
 
-    if (fs_make_dirs(ts->path, 0700, true, err) < 0)
+    if (place_make_dirs(ts->path, err) < 0)
         return error_wrap(err, "could not make the place of tablespace %" PRIu32, ts->oid);
     fd = open(ts->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

@@ -307,6 +307,18 @@ plan_database_wanted(const BackupHeader *header, const PlanOptions *options, uin
 
 /* ---- the newest backup ---- */
 
+/* How the server starts is said by this restore, not by what was backed up: often a standby. */
+static bool
+plan_is_made(const char *path)
+{
+    static const char *const made[] = {PLAN_PG_MANIFEST, PLAN_RECOVERY_SIGNAL, PLAN_STANDBY_SIGNAL};
+
+    for (size_t i = 0; i < ARRAY_COUNT(made); i++)
+        if (strcmp(path, made[i]) == 0)
+            return true;
+    return false;
+}
+
 static PlanState
 plan_first_state(const Plan *plan, const PlanOptions *options, const BackupFile *entry)
 {
@@ -314,7 +326,7 @@ plan_first_state(const Plan *plan, const PlanOptions *options, const BackupFile 
 
     if (entry->kind == BACKUP_FILE_FOLDER)
         return PLAN_FOLDER;
-    if (strcmp(entry->path, PLAN_PG_MANIFEST) == 0)
+    if (plan_is_made(entry->path))
         return PLAN_MADE;
     database = options->database_count > 0 ? plan_path_database(entry->path) : 0;
     if (database != 0 && !plan_database_wanted(&plan->newest.header, options, database))

@@ -23,13 +23,15 @@
 
 #define PLAN_PG_MANIFEST "backup_manifest"
 #define PLAN_CONTROL "global/pg_control"
+#define PLAN_RECOVERY_SIGNAL "recovery.signal"
+#define PLAN_STANDBY_SIGNAL "standby.signal"
 
 typedef enum PlanState
 {
     PLAN_FETCH, /* from the repository */
     PLAN_KEEP,  /* what is there already is right */
     PLAN_ZERO,  /* of a database that is not wanted: zeros of its length */
-    PLAN_MADE,  /* made here: backup_manifest */
+    PLAN_MADE,  /* made here, or not at all: backup_manifest, signal files */
     PLAN_FOLDER
 } PlanState;
 

@@ -220,7 +220,8 @@ restore_write(RestoreRun *run, Error *err)
         .target = &o->target,
         /* a standby follows promotions; a recovery goes where the plan has looked, nowhere else */
         .tli = o->standby && o->target.tli == 0 ? 0 : run->found.plan.tli,
-        .action = o->action};
+        .action = o->action,
+        .standby = o->standby};
 
     if (place_begin(&run->place, &run->plan, err) < 0)
         return -1;
@@ -228,7 +229,7 @@ restore_write(RestoreRun *run, Error *err)
         delta_clean(&run->place, &run->plan, &run->delta, err) < 0)
         return -1;
     if (place_make_folders(&run->place, &run->plan, err) < 0 || restore_fill(run, err) < 0 ||
-        finish_directory(&run->place, &run->plan, &settings, o->standby, err) < 0)
+        finish_directory(&run->place, &run->plan, &settings, err) < 0)
         return -1;
     return place_end(&run->place, err);
 }

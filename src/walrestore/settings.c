@@ -128,43 +128,49 @@ settings_find_end(const char *text, size_t left, size_t *len)
 }
 
 static void
-settings_copy_line(const char *line, size_t len, StrBuf *out)
+settings_copy_line(const char *line, size_t len, bool standby, StrBuf *out)
 {
     char name[SETTINGS_NAME_MAX];
     size_t end;
 
     if (settings_line_name(line, len, name, &end) &&
-        strncasecmp(name, SETTINGS_TARGET_PREFIX, strlen(SETTINGS_TARGET_PREFIX)) == 0)
+        (strncasecmp(name, SETTINGS_TARGET_PREFIX, strlen(SETTINGS_TARGET_PREFIX)) == 0 ||
+         (!standby && strcasecmp(name, SETTINGS_DELAY) == 0)))
         strbuf_puts(out, "# before walrestore: ");
     strbuf_append(out, line, len);
     strbuf_putc(out, '\n');
 }
 
-void
-settings_find_targets(const char *text, size_t len, bool found[SETTINGS_TARGETS])
+bool
+settings_find(const char *text, size_t len, const char *name)
 {
-    memset(found, 0, SETTINGS_TARGETS * sizeof *found);
+    bool found = false;
+
     for (size_t at = 0; at < len;)
     {
         size_t line = settings_line_length(text + at, len - at);
-        char name[SETTINGS_NAME_MAX];
+        char here[SETTINGS_NAME_MAX];
+        const char *value;
         size_t end;
 
-        for (size_t i = 0; i < SETTINGS_TARGETS; i++)
+        if (settings_line_name(text + at, line, here, &end) && strcasecmp(here, name) == 0)
         {
-            const char *value;
-
-            if (!settings_line_name(text + at, line, name, &end) ||
-                strcasecmp(name, settings_target_names[i]) != 0)
-                continue;
             for (value = text + at + end;
                  value < text + at + line && (*value == ' ' || *value == '\t' || *value == '=');)
                 value++;
             /* the last one counts */
-            found[i] = text + at + line - value < 2 || memcmp(value, "''", 2) != 0;
+            found = text + at + line - value < 2 || memcmp(value, "''", 2) != 0;
         }
         at += line + 1;
     }
+    return found;
+}
+
+void
+settings_find_targets(const char *text, size_t len, bool found[SETTINGS_TARGETS])
+{
+    for (size_t i = 0; i < SETTINGS_TARGETS; i++)
+        found[i] = settings_find(text, len, settings_target_names[i]);
 }
 
 /* ---- the block ---- */
@@ -235,7 +241,7 @@ settings_rewrite(const char *old, size_t len, const Settings *settings, StrBuf *
             at += settings_find_end(old + at, len - at, &block) ? block : line + 1;
             continue;
         }
-        settings_copy_line(old + at, line, out);
+        settings_copy_line(old + at, line, settings->standby, out);
         at += line + 1;
     }
     strbuf_puts(out, SETTINGS_BEGIN "\n");
@@ -243,6 +249,8 @@ settings_rewrite(const char *old, size_t len, const Settings *settings, StrBuf *
     for (size_t i = 0; i < SETTINGS_TARGETS; i++)
         if (settings->clear[i])
             settings_put(settings_target_names[i], "", out);
+    if (settings->clear_delay)
+        settings_put(SETTINGS_DELAY, "0", out);
     settings_put_target(settings, out);
     if (settings->tli != 0)
         strbuf_printf(out, "recovery_target_timeline = '%" PRIu32 "'\n", settings->tli);

@@ -23,19 +23,29 @@ typedef struct Settings
     TimelineId tli;               /* 0: latest */
     RestoreAction action;         /* when there is a target to stop at */
     bool clear[SETTINGS_TARGETS]; /* postgresql.conf sets it: it is set to nothing here */
+    bool standby;                 /* it goes on */
+    bool clear_delay;             /* postgresql.conf sets recovery_min_apply_delay */
 } Settings;
 
 /* What is written between these two is replaced by the next restore. */
 #define SETTINGS_BEGIN "# walrestore begin: how this server recovers"
 #define SETTINGS_END "# walrestore end"
 
+/* Of a delayed standby: any recovery would wait for it, not only that of a standby. */
+#define SETTINGS_DELAY "recovery_min_apply_delay"
+#define SETTINGS_SLOT "primary_slot_name"
+
 /*
- * old: what the file has. The user's lines stay as they are, but for recovery_target... ones, which
- * become comments; the block of an earlier restore goes.
+ * old: what the file has. The user's lines stay as they are, but for recovery_target... ones and,
+ * unless a standby is made, recovery_min_apply_delay, which become comments; the block of an
+ * earlier restore goes.
  */
 void settings_rewrite(const char *old, size_t len, const Settings *settings, StrBuf *out);
 
-/* Which targets a configuration file sets, to anything but nothing. */
+/* Whether a configuration file sets this to anything but nothing. */
+bool settings_find(const char *text, size_t len, const char *name);
+
+/* Which targets it sets. */
 void settings_find_targets(const char *text, size_t len, bool found[SETTINGS_TARGETS]);
 
 /* One word for the shell, with % doubled as restore_command wants it. */

@@ -14,11 +14,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/fs.h"
 #include "pg/incremental_file.h"
 #include "repo/bundle_write.h"
 #include "tap.h"
 #include "tempdir.h"
 #include "walrestore/digest.h"
+#include "walrestore/finish.h"
 #include "walrestore/parts.h"
 
 #define SYSTEM_IDENTIFIER UINT64_C(7300000000000000001)
@@ -273,6 +275,7 @@ put_backup(Repository *repo, Model *m, size_t number, ChecksumAlgorithm checksum
         .codec = "lz4",
         .host = "test",
         .created_by = "test"};
+    char label[512];
     AUTO(manifest_writer_freep) ManifestWriter *manifest = NULL;
     AUTO(bundle_set_freep) BundleSet *set = NULL;
     AUTO(bundle_writer_freep) BundleWriter *w = NULL;
@@ -287,6 +290,12 @@ put_backup(Repository *repo, Model *m, size_t number, ChecksumAlgorithm checksum
     uint64_t stored;
     Error err;
 
+    (void) snprintf(
+        label, sizeof label,
+        "START WAL LOCATION: 0/%" PRIX64 " (file 0000000100000000000000%02zX)\n"
+        "CHECKPOINT LOCATION: 0/%" PRIX64 "\nBACKUP METHOD: streamed\nBACKUP FROM: standby\n"
+        "START TIME: 2026-03-01 09:14:07 UTC\nLABEL: test\nSTART TIMELINE: 1\n",
+        header.start_lsn, 2 + number, header.start_lsn + 0x38);
     header.chain_count = number;
     header.chain = calloc(number + 1, sizeof *header.chain);
     for (size_t i = 0; i < number; i++)
@@ -300,6 +309,9 @@ put_backup(Repository *repo, Model *m, size_t number, ChecksumAlgorithm checksum
     put_folder(w, "global");
     put_whole(w, "PG_VERSION", "15\n", 3);
     put_whole(w, "backup_manifest", "{}", 2);
+    put_whole(w, "backup_label", label, strlen(label));
+    put_whole(w, "standby.signal", "", 0); /* it is a standby's */
+    put_whole(w, "recovery.signal", "", 0);
     for (size_t i = 0; i < FILES; i++)
     {
         ModelFile *f = &m->files[i];
@@ -485,7 +497,7 @@ test_chains(uint64_t seed, ChecksumAlgorithm checksum)
         }
         ok(files == good && count_entries(to, "base/5") == files,
            "all %" PRIu64 " files are those of the model, and no other", files);
-        ok(count_entries(to, "global") == 1 && count_entries(to, "") == 5,
+        ok(count_entries(to, "global") == 1 && count_entries(to, "") == 6,
            "pg_control has its name, and the marker is gone");
         ok(same_checksums(&m, &plan), "checksums for backup_manifest are those of the files");
         for (size_t l = 0; l < plan.layer_count; l++)
@@ -565,6 +577,113 @@ test_place(void)
        "for an exbibyte there is none: %s", err.msg);
     model_reset(&m);
     store_free(repo.store);
+}
+
+/* Parents made by root let the server through, whatever the umask. */
+static void
+test_parents(void)
+{
+    AUTO(plan_reset) Plan plan = {0};
+    mode_t want = geteuid() == 0 ? 0755 : 0700;
+    mode_t mask = umask(0077);
+    Repository repo;
+    Model m;
+    struct stat st;
+    Error err = {0};
+
+    repo_init(&repo, 0);
+    model_init(&m, 8);
+    put_backup(&repo, &m, 0, CHECKSUM_CRC32C);
+    (void) mkdir(tempdir_name("above"), 0700);
+    ok(restore(&repo, 0, tempdir_name("above/made/data"), &plan, &err) == 0, "restored%s", err.msg);
+    ok(stat(tempdir_name("above/made"), &st) == 0 && (st.st_mode & 07777) == want,
+       "mode of a parent");
+    ok(stat(tempdir_name("above/made/data"), &st) == 0 && (st.st_mode & 07777) == 0700,
+       "mode of the directory");
+    (void) umask(mask);
+    model_reset(&m);
+    store_free(repo.store);
+}
+
+/* The last files: whatever the backup has, the signal file is the one that was asked for. */
+static void
+test_signals(bool standby)
+{
+    static const RecoveryTarget latest = {.kind = RECOVERY_LATEST};
+    Settings settings = {.restore_command = "x", .target = &latest, .tli = 1, .standby = standby};
+    const char *name = standby ? "a standby" : "no standby";
+    char path[64];
+    const char *to;
+    AUTO(plan_reset) Plan plan = {0};
+    AUTO(place_reset) Place place;
+    AUTO(free_text) char *manifest = NULL;
+    size_t len = 0;
+    Repository repo;
+    Model m;
+    Error err = {0};
+
+    repo_init(&repo, 0);
+    model_init(&m, 9);
+    put_backup(&repo, &m, 0, CHECKSUM_CRC32C);
+    (void) snprintf(path, sizeof path, "signals-%d", (int) standby);
+    to = tempdir_name(path);
+    ok(restore(&repo, 0, to, &plan, &err) == 0, "%s: restored%s", name, err.msg);
+    place_init(&place);
+    place.mode = 0700;
+    (void) snprintf(place.path, sizeof place.path, "%s", to);
+    place.fd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ok(finish_directory(&place, &plan, &settings, &err) == 0, "%s: finished%s", name, err.msg);
+    ok((faccessat(place.fd, "standby.signal", F_OK, 0) == 0) == standby, "%s: standby.signal",
+       name);
+    ok((faccessat(place.fd, "recovery.signal", F_OK, 0) == 0) == !standby, "%s: recovery.signal",
+       name);
+    (void) snprintf(path, sizeof path, "signals-%d/backup_manifest", (int) standby);
+    ok(fs_read_file(tempdir_name(path), 1 << 20, &manifest, &len, &err) == 0 &&
+           strstr(manifest, "PG_VERSION") != NULL && strstr(manifest, ".signal") == NULL,
+       "%s: backup_manifest has none of them", name);
+    model_reset(&m);
+    store_free(repo.store);
+}
+
+/* What postmaster.pid says: only one that is not there lets a restore begin. */
+static void
+test_running(void)
+{
+    char own[64], parent[64];
+    const struct
+    {
+        const char *label, *text, *want;
+    } cases[] = {
+        {"this process is in it", own, "a server is running"},
+        {"a stand-alone backend", parent, "a server is running"},
+        {"a process elsewhere, as from another container", "1\n/data\n", "may be running"},
+        {"no such process", "2147483000\n/data\n", "may be running"},
+        {"nothing in it", "", "may be running"},
+    };
+    const RestoreOptions options = {.to = tempdir_name("running"), .delta = true};
+    const BackupHeader header = {.system_identifier = SYSTEM_IDENTIFIER, .pg_major = 15};
+    char before[1024];
+
+    (void) snprintf(own, sizeof own, "%d\n/data\n", (int) getpid());
+    (void) snprintf(parent, sizeof parent, "-%d\n/data\n", (int) getpid());
+    (void) mkdir(options.to, 0700);
+    if (getcwd(before, sizeof before) == NULL || chdir(options.to) < 0)
+        exit(1);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        AUTO(place_reset) Place place;
+        FILE *file = fopen("postmaster.pid", "we");
+        Error err = {0};
+
+        if (file == NULL || fputs(cases[i].text, file) < 0 || fclose(file) != 0)
+            exit(1);
+        place_init(&place);
+        ok(place_check(&place, &options, &header, &err) < 0 && err.kind == ERROR_EXISTS &&
+               strstr(err.msg, cases[i].want) != NULL && err.hint[0] != '\0',
+           "postmaster.pid, %s: %s", cases[i].label, err.msg);
+    }
+    if (chdir(before) < 0)
+        exit(1);
 }
 
 /* ---- damage ---- */
@@ -654,6 +773,10 @@ main(void)
     ok(passed_over > 0, "%" PRIu64 " parts were not fetched", passed_over);
     test_sparse();
     test_place();
+    test_parents();
+    test_signals(false);
+    test_signals(true);
+    test_running();
     test_wrong_checksum(CHECKSUM_CRC32C);
     test_wrong_checksum(CHECKSUM_SHA256);
     return done_testing();

@@ -92,7 +92,16 @@ test_rewriting(void)
          {.target = &latest},
          "# before walrestore: recovery_target_name = 'x'\n"
          "# before walrestore:   RECOVERY_TARGET_TIME='y'\n"
-         "recovery_min_apply_delay = 1\n#recovery_target = 'immediate'\n" LATEST},
+         "# before walrestore: recovery_min_apply_delay = 1\n"
+         "#recovery_target = 'immediate'\n" LATEST},
+        {"the delay of a standby stays for a standby",
+         "recovery_min_apply_delay = 1\n",
+         {.target = &latest, .standby = true},
+         "recovery_min_apply_delay = 1\n" LATEST},
+        {"postgresql.conf has a delay",
+         "",
+         {.target = &latest, .clear_delay = true},
+         BLOCK("recovery_min_apply_delay = '0'\nrecovery_target_timeline = 'latest'\n")},
         {"timeline",
          "",
          {.target = &latest, .tli = 12},
