@@ -51,7 +51,7 @@ parts_file_name(const BackupFile *entry)
 
 /* ---- files ---- */
 
-/* Makes the file with its length, mode and owner. */
+/* Makes the file with its length, mode and owner; other workers must be able to open it, too. */
 static int
 parts_create_file(const PartsRun *run, const BackupFile *entry, int *out, Error *err)
 {
@@ -59,12 +59,13 @@ parts_create_file(const PartsRun *run, const BackupFile *entry, int *out, Error 
     const char *name = parts_file_name(entry);
     AUTO(fd_close)
     int fd = openat(place->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    mode_t mode = (entry->mode & 07777) | 0600;
     uid_t uid;
     gid_t gid;
 
     if (fd < 0)
         return error_sys(err, "could not create file \"%s/%s\"", place->path, name);
-    if ((entry->mode & 07777) != 0600 && fchmod(fd, entry->mode & 07777) < 0)
+    if (mode != 0600 && fchmod(fd, mode) < 0)
         return error_sys(err, "could not set the mode of file \"%s/%s\"", place->path, name);
     if (place_owner(place, entry->user, entry->group, &uid, &gid) && fchown(fd, uid, gid) < 0)
         return error_sys(err, "could not change the owner of file \"%s/%s\"", place->path, name);
@@ -465,9 +466,6 @@ parts_sync_file(const PartsRun *run, Workers *w, size_t i, Error *err)
         return error_sys(err, "could not open file \"%s/%s\"", run->place->path, name);
     if (file->state == PLAN_KEEP)
     {
-        if (fchmod(fd, entry->mode & 07777) < 0)
-            return error_sys(
-                err, "could not set the mode of file \"%s/%s\"", run->place->path, name);
         if (place_owner(run->place, entry->user, entry->group, &uid, &gid) &&
             fchown(fd, uid, gid) < 0)
             return error_sys(
@@ -477,6 +475,9 @@ parts_sync_file(const PartsRun *run, Workers *w, size_t i, Error *err)
         run->plan->newest.header.checksum != CHECKSUM_CRC32C &&
         parts_read_back(run, w, i, fd, err) < 0)
         return -1;
+    if ((file->state == PLAN_KEEP || (entry->mode & 0600) != 0600) &&
+        fchmod(fd, entry->mode & 07777) < 0)
+        return error_sys(err, "could not set the mode of file \"%s/%s\"", run->place->path, name);
     if (fsync(fd) < 0)
         return error_sys(err, "could not sync file \"%s/%s\"", run->place->path, name);
     return 0;

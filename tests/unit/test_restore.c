@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/fs.h"
 #include "pg/incremental_file.h"
 #include "repo/bundle_write.h"
@@ -41,6 +42,7 @@ typedef struct ModelFile
     uint32_t blocks;
     uint32_t tail; /* bytes behind the last block; of a file that is no relation */
     uint32_t shortest;
+    uint32_t mode; /* 0: as most have */
     bool changed[MAX_BLOCKS];
     uint8_t *data;
 } ModelFile;
@@ -172,12 +174,12 @@ model_reset(Model *m)
 /* ---- a backup of the model ---- */
 
 static void
-put_whole(BundleWriter *w, const char *path, const void *data, uint64_t len)
+put_file(BundleWriter *w, const char *path, uint32_t mode, const void *data, uint64_t len)
 {
     BackupFile file = {
         .kind = BACKUP_FILE_WHOLE,
         .path = path,
-        .mode = 0600,
+        .mode = mode,
         .user = OWNER,
         .group = "nogroup",
         .bytes = len,
@@ -189,6 +191,12 @@ put_whole(BundleWriter *w, const char *path, const void *data, uint64_t len)
         die_on(bundle_writer_write(w, data, len, &err), &err);
     die_on(bundle_writer_end_file(w, &err), &err);
     backup_file_reset(&file);
+}
+
+static void
+put_whole(BundleWriter *w, const char *path, const void *data, uint64_t len)
+{
+    put_file(w, path, 0600, data, len);
 }
 
 static void
@@ -325,7 +333,9 @@ put_backup(Repository *repo, Model *m, size_t number, ChecksumAlgorithm checksum
             put_changes(w, f);
         }
         else
-            put_whole(w, f->path, f->data, (uint64_t) f->blocks * PAGE + f->tail);
+            put_file(
+                w, f->path, f->mode != 0 ? f->mode : 0600, f->data,
+                (uint64_t) f->blocks * PAGE + f->tail);
         /* files of several bundles */
         if (model_random(m, 4) == 0)
             die_on(bundle_writer_close(w, &err), &err);
@@ -539,6 +549,50 @@ test_sparse(void)
     ok(stat(tempdir_name("sparse/base/5/1"), &st) == 0 && st.st_size == (off_t) sizeof data &&
            st.st_blocks * 512 < (off_t) sizeof data / 4,
        "it is sparse: %lld KiB of %zu", (long long) st.st_blocks / 2, sizeof data / 1024);
+    store_free(repo.store);
+}
+
+/* What its owner may not write, and two workers write: to somebody who is not root. */
+static void
+test_read_only(void)
+{
+    enum
+    {
+        BLOCKS = 3000
+    };
+    static uint8_t data[BLOCKS][PAGE];
+    AUTO(plan_reset) Plan plan = {0};
+    const char *to = tempdir_name("read-only");
+    const struct passwd *nobody = getpwnam(OWNER);
+    uid_t user = geteuid();
+    Repository repo;
+    Model m = {.state = 2};
+    struct stat st;
+    Error err = {0};
+    int rc;
+
+    repo_init(&repo, 0);
+    for (size_t i = 0; i < BLOCKS; i++)
+        for (size_t k = 0; k < PAGE; k += 4)
+            put_u32le(data[i] + k, model_random(&m, UINT32_MAX));
+    (void) snprintf(m.files[0].path, sizeof m.files[0].path, "base/5/1");
+    m.files[0].exists = true;
+    m.files[0].blocks = BLOCKS;
+    m.files[0].data = data[0];
+    m.files[0].mode = 0400;
+    put_backup(&repo, &m, 0, CHECKSUM_CRC32C);
+    if (user == 0 && nobody != NULL &&
+        (chmod(tempdir_path, 0711) < 0 || mkdir(to, 0700) < 0 ||
+         chown(to, nobody->pw_uid, nobody->pw_gid) < 0 || seteuid(nobody->pw_uid) < 0))
+        exit(1);
+    rc = restore(&repo, 0, to, &plan, &err);
+    if (geteuid() != user && seteuid(user) < 0)
+        exit(1);
+    ok(plan.fetch_parts > 2, "content in several parts");
+    ok(rc == 0 && same_content(to, "base/5/1", data[0], sizeof data),
+       "a read-only file in several parts%s%s", rc < 0 ? ": " : "", err.msg);
+    ok(stat(tempdir_name("read-only/base/5/1"), &st) == 0 && (st.st_mode & 07777) == 0400,
+       "it has its mode");
     store_free(repo.store);
 }
 
@@ -773,6 +827,7 @@ main(void)
     ok(passed_over > 0, "%" PRIu64 " parts were not fetched", passed_over);
     test_sparse();
     test_place();
+    test_read_only();
     test_parents();
     test_signals(false);
     test_signals(true);
