@@ -469,7 +469,10 @@ recovery_find_timeline(const WalInventory *inv, TimelineId tli, const WalTimelin
 
     *out = t;
     if (t == NULL && tli == 0)
-        return error_set(err, ERROR_USAGE, "cannot recover: the repository has no WAL");
+    {
+        (void) error_set(err, ERROR_USAGE, "cannot recover: the repository has no WAL");
+        return error_hint(err, "Archive WAL with walstream or walpush, and make a backup.");
+    }
     if (t == NULL)
     {
         (void) error_set(
@@ -555,7 +558,10 @@ recovery_refuse_line(
     size_t len = 0;
 
     if (list->count == 0)
-        return error_set(err, ERROR_USAGE, "cannot recover: the repository has no backup");
+    {
+        (void) error_set(err, ERROR_USAGE, "cannot recover: the repository has no backup");
+        return error_hint(err, "Make one with \"walbackup full\".");
+    }
     for (size_t i = 0; i < RECOVERY_FIT_COUNT; i++)
         if (fits[i] > 0 && len < sizeof text)
             len += (size_t) snprintf(
@@ -599,9 +605,9 @@ recovery_refuse_early(
     char what[64], when[RECOVERY_POINT_TEXT_MAX];
 
     (void) error_set(
-        err, ERROR_USAGE, "%s lies before %s \"%s\" was ready, at %s",
+        err, ERROR_USAGE, "%s lies before %s \"%s\" was ready at %s",
         recovery_format_target(target, what, sizeof what),
-        target->label != NULL ? "backup" : "the first backup that can be used,", b->label,
+        target->label != NULL ? "backup" : "the first backup that can be used: backup", b->label,
         recovery_format_point(b->header.stopped_us, b->header.stop_lsn, when));
     return recovery_hint_windows(
         list, inv, oldest->tli, target->kind == RECOVERY_TIME ? target->time_us : 0,

@@ -66,9 +66,15 @@ restore_find_target(RestoreRun *run, Error *err)
         .progress = &progress,
         .cancel = run->cancel};
 
-    if (restore_resolve_timeline(run, err) < 0 ||
-        target_find(&search, &o->target, &run->found, err) < 0)
+    if (restore_resolve_timeline(run, err) < 0)
         return -1;
+    if (target_find(&search, &o->target, &run->found, err) < 0)
+    {
+        /* no such transaction or restore point: like any other target that cannot be reached */
+        if (err->kind == ERROR_NOT_FOUND)
+            err->kind = ERROR_USAGE;
+        return -1;
+    }
     run->header = &run->backups.items[run->found.plan.backup].header;
     return 0;
 }

@@ -252,6 +252,7 @@ sub test_refusals
     refused($c, 'a time after the end', 2, qr/./, @to, @ts, '--target-time=2199-01-01 00:00:00Z');
     refused($c, 'a time before the first backup', 2, qr/./, @to, @ts, '--target-time=2001-01-01 00:00:00Z');
     refused($c, 'an LSN behind the end', 2, qr/./, @to, @ts, '--target-lsn=FFF/0');
+    refused($c, 'no such restore point', 2, qr/no restore point "never"/, @to, @ts, '--target-name=never');
     ok(!-e $to[1], 'nothing was written');
     ok(-e "$full/mine" && -e $other->data_dir . '/PG_VERSION', 'what was there is there');
     return;

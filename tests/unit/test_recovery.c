@@ -346,7 +346,8 @@ static const struct
      false,
      false,
      0,
-     "target LSN 0/002000FF lies before the first backup that can be used, \"a\" was ready",
+     "target LSN 0/002000FF lies before the first backup that can be used: backup \"a\" was "
+     "ready at",
      "between 2023-11-14 22:13:40.000 UTC (0/00200100) and"},
     {"LSN before the backup that was asked for",
      ONE_LINE,
@@ -843,7 +844,7 @@ static const struct
      false,
      0,
      "the repository has no backup",
-     NULL},
+     "walbackup full"},
     {"nothing at all",
      {.wal = {{0}}},
      {.kind = RECOVERY_LATEST},
@@ -853,7 +854,7 @@ static const struct
      false,
      0,
      "the repository has no WAL",
-     NULL},
+     "make a backup"},
 };
 
 static void
