@@ -321,7 +321,9 @@ server_now(Server *server, const Deadline *dl, int64_t *wall_us, Error *err)
     uint64_t us;
 
     if (server_ask(
-            server, "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint",
+            server,
+            "SELECT (extract(epoch FROM greatest(pg_catalog.clock_timestamp(), "
+            "pg_catalog.pg_last_xact_replay_timestamp())) * 1000000)::bigint",
             1, "could not ask the server for the time", dl, &res, err) < 0)
         return -1;
     if (!parse_u64(PQgetvalue(res, 0, 0), &us) || us > INT64_MAX)
