@@ -46,10 +46,23 @@ parent_check(
             err, "On a standby the last restart point counts: try again after the next checkpoint "
                  "of the primary.");
     }
-    if (header->tli != 0 && parent->tli > header->tli)
-        return error_set(
-            err, ERROR_CONFLICT, "backup \"%s\" is of a later timeline than this one",
+    /* what was read when we connected says nothing of where another timeline comes from */
+    if (header->tli != 0 && history->entries[history->count - 1].tli != header->tli)
+    {
+        (void) error_set(
+            err, ERROR_CONFLICT,
+            "the server went from timeline %" PRIu32 " to %" PRIu32 " just now",
+            history->entries[history->count - 1].tli, header->tli);
+        return error_hint(err, "Run it again.");
+    }
+    /* its pages may be as new as its end, and would come into a cluster that is older */
+    if (header->stop_lsn != LSN_INVALID && parent->stop_lsn > header->stop_lsn)
+    {
+        (void) error_set(
+            err, ERROR_CONFLICT, "the backup ends before the earlier backup \"%s\" does",
             parent->label);
+        return error_hint(err, "A standby has to catch up first.");
+    }
     if (parent->chain_count + 1 > BACKUP_CHAIN_MAX)
     {
         (void) error_set(

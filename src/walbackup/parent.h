@@ -9,9 +9,10 @@
 #include "walbackup/backup_run.h"
 
 /*
- * Whether blocks of parent may be used for a backup that starts at header->start_lsn (LSN_INVALID:
- * not known yet) of a server with this history: it ended before the server's history left its
- * timeline, and began before. CONFLICT, with a hint, if not.
+ * Whether blocks of parent may be used for a backup from header->start_lsn to header->stop_lsn on
+ * header->tli (LSN_INVALID and 0: not known yet) of a server with this history: it ended before the
+ * server's history left its timeline, began before this one did and ended before it does. CONFLICT,
+ * with a hint, if not.
  */
 MUST_CHECK int parent_check(
     const BackupHeader *parent, const BackupHeader *header, const TimelineHistory *history,

@@ -555,10 +555,6 @@ stream_check_end(StreamReceive *r, Error *err)
             header->tli, r->bb.end_tli);
     if (header->stop_lsn < header->start_lsn)
         return error_set(err, ERROR_CORRUPT, "the backup ends before it has begun");
-    if (header->incremental && header->stop_lsn < r->run->parent.header.stop_lsn)
-        return error_set(
-            err, ERROR_CONFLICT, "the backup ends before the earlier backup \"%s\" does",
-            r->run->parent.header.label);
     header->from_standby = label.from_standby;
     if (end->map_len > 0 &&
         tablespace_map_parse(end->map_text, end->map_len, &header->tablespaces, err) < 0)
