@@ -20,6 +20,7 @@
 #include "repo/catalog.h"
 #include "walbackup/parent.h"
 #include "walbackup/resume.h"
+#include "walbackup/stored.h"
 #include "walbackup/wal_wait.h"
 
 #define BACKUP_CONNECT_MS 60000
@@ -487,12 +488,15 @@ static int
 backup_put_manifest(BackupRun *run, Error *err)
 {
     static const ManifestHandlers sums = {.file = backup_sum_file, .part = backup_sum_part};
-    Deadline dl = deadline_after_ms(run->options.timeout_ms, run->cancel);
     uint64_t stored_bytes;
+    Deadline dl;
 
     if (manifest_writer_replay(run->manifest, run->options.checksum, &sums, &run->header, err) <
             0 ||
-        backup_check_chain(run, err) < 0)
+        backup_check_chain(run, err) < 0 ||
+        stored_check(
+            run->repo, &run->header, run->manifest, run->options.checksum, run->options.timeout_ms,
+            err) < 0)
         return -1;
     dl = deadline_after_ms(run->options.timeout_ms, run->cancel);
     if (manifest_writer_put(run->manifest, run->repo, &run->header, &dl, &stored_bytes, err) < 0)

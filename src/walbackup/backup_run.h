@@ -15,7 +15,7 @@
  *      into the last bundle
  *   7  all parts are durable; the repository has the WAL from start to      a finished copy
  *      stop LSN
- *   8  put the manifest                                                     the backup
+ *   8  all of it is still there (expire): put the manifest                  the backup
  *
  * Until 8 nothing is visible as a backup; the next run takes up finished bundles (their indexes
  * tell what is in them, digests prove it), `walctl expire` removes what nobody took up.
