@@ -67,11 +67,25 @@ change_rule(
 }
 
 bool
-change_page(const void *page, uint32_t block, Lsn since, uint32_t parent_blocks)
+change_page(const void *page, uint32_t block, Lsn since, const BackupFile *entry)
 {
     Lsn lsn = data_page_lsn(page);
 
-    return block >= parent_blocks || lsn == LSN_INVALID || lsn >= since;
+    return block >= entry->bytes / DATA_PAGE_BYTES || lsn == LSN_INVALID || lsn >= since ||
+           block_set_has(&entry->damaged, block);
+}
+
+int
+change_add_damaged(const BackupFile *entry, uint32_t blocks, BlockSet *changed, Error *err)
+{
+    for (size_t i = 0; i < entry->damaged.count && entry->damaged.ranges[i].first < blocks; i++)
+    {
+        BlockRange range = entry->damaged.ranges[i];
+
+        if (block_set_add(changed, range.first, MIN(range.count, blocks - range.first), err) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 bool

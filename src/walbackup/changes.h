@@ -15,6 +15,7 @@
  *                                                                         behind the parent's start
  *                                                                         LSN, new pages, and those
  *                                                                         behind the parent's end
+ *   of both, blocks that were damaged in the parent                       are stored again
  *
  * "Nothing" is an incremental file with no block whose truncation length is the file's.
  *
@@ -74,9 +75,17 @@ ChangeRule change_rule(
 
 /*
  * Whether a page of a main fork must be stored: its LSN is at or behind since, it is new (LSN 0),
- * or its block lies at or behind parent_blocks. Blocks are counted in the file.
+ * or its block lies behind the end of entry, the parent's, or was damaged there. Blocks are counted
+ * in the file.
  */
-bool change_page(const void *page, uint32_t block, Lsn since, uint32_t parent_blocks);
+bool change_page(const void *page, uint32_t block, Lsn since, const BackupFile *entry);
+
+/*
+ * Adds to changed the blocks below blocks that were damaged in the parent. Nobody writes a repair
+ * to WAL, and a page that was repaired may have any LSN; one that was not is found and said again.
+ */
+MUST_CHECK int
+change_add_damaged(const BackupFile *entry, uint32_t blocks, BlockSet *changed, Error *err);
 
 /* Whether so many blocks of a file are so much of it that it is better stored whole (over 90 %). */
 bool change_nearly_all(uint64_t changed_blocks, uint64_t blocks);

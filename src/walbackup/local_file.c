@@ -364,7 +364,6 @@ static int
 local_find_changed_pages(LocalFile *f, const BackupFile *entry, BlockSet *changed, Error *err)
 {
     const BackupRun *run = f->c->local->run;
-    uint32_t parent_blocks = (uint32_t) (entry->bytes / DATA_PAGE_BYTES);
 
     for (uint64_t at = 0; at < f->bytes; at += LOCAL_READ_BYTES)
     {
@@ -378,7 +377,7 @@ local_find_changed_pages(LocalFile *f, const BackupFile *entry, BlockSet *change
         {
             const uint8_t *page = f->c->buf + (size_t) i * DATA_PAGE_BYTES;
 
-            if (!change_page(page, first + i, run->parent.header.start_lsn, parent_blocks) &&
+            if (!change_page(page, first + i, run->parent.header.start_lsn, entry) &&
                 (!f->pages ||
                  data_page_good(page, local_fork_block(f, first + i), run->header.start_lsn)))
                 continue;
@@ -401,7 +400,7 @@ local_store_pages(LocalFile *f, const BackupFile *entry, Error *err)
                        (uint32_t) (entry->bytes / DATA_PAGE_BYTES), &whole, &f->line.blocks, err)
                  : local_find_changed_pages(f, entry, &f->line.blocks, err);
 
-    if (rc < 0)
+    if (rc < 0 || (!whole && change_add_damaged(entry, blocks, &f->line.blocks, err) < 0))
         return -1;
     if (!whole && !change_nearly_all(block_set_blocks(&f->line.blocks), blocks))
         return local_store_incremental(f, err);

@@ -219,7 +219,6 @@ static int
 stream_file_keep_pages(StreamFile *sf, const uint8_t *data, size_t len, Error *err)
 {
     Lsn since = sf->rules->run->parent.header.start_lsn;
-    uint32_t parent_blocks = (uint32_t) (sf->parent->bytes / DATA_PAGE_BYTES);
     size_t run_from = 0;
     size_t at = 0;
 
@@ -230,7 +229,7 @@ stream_file_keep_pages(StreamFile *sf, const uint8_t *data, size_t len, Error *e
 
         if (stream_file_check_page(sf, data + at, block, &good, err) < 0)
             return -1;
-        if (good && !change_page(data + at, block, since, parent_blocks))
+        if (good && !change_page(data + at, block, since, sf->parent))
         {
             if (at > run_from && spill_append(&sf->spill, data + run_from, at - run_from, err) < 0)
                 return -1;

@@ -111,14 +111,18 @@ test_pages(void)
         {"new", 0, 3, true},
         {"behind the parent's end", SINCE - 1, 10, true},
         {"the parent's last", SINCE - 1, 9, false},
+        {"damaged in the parent", SINCE - 1, 5, true},
     };
+    static BlockRange damaged = {5, 1};
+    static const BackupFile parent = {
+        .bytes = 10 * DATA_PAGE_BYTES, .damaged = {.ranges = &damaged, .count = 1}};
     static uint8_t page[DATA_PAGE_BYTES];
 
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
     {
         put_u32le(page, (uint32_t) (cases[i].lsn >> 32));
         put_u32le(page + 4, (uint32_t) cases[i].lsn);
-        ok(change_page(page, cases[i].block, SINCE, 10) == cases[i].want, "page: %s",
+        ok(change_page(page, cases[i].block, SINCE, &parent) == cases[i].want, "page: %s",
            cases[i].label);
     }
     ok(!change_nearly_all(9, 10), "nine of ten blocks are not nearly all");

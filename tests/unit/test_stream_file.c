@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "pg/incremental_file.h"
 #include "tap.h"
+#include "walbackup/changes.h"
 
 #define PAGE DATA_PAGE_BYTES
 #define SINCE ((Lsn) 0x2000028)
@@ -364,6 +365,51 @@ test_others(void)
     stream_file_free(s.sf);
 }
 
+/* A repair has no WAL, and pages that it brings may have any LSN. */
+static void
+test_repaired(void)
+{
+    static const struct
+    {
+        const char *label;
+        uint32_t pages;
+        const char *damaged, *blocks, *added;
+    } cases[] = {
+        {"one block was damaged in the parent", 4, "1", "1", "1"},
+        {"several", 4, "0-1,2", "0-1,2", "0-1,2"},
+        {"some of them are not there any more", 3, "1-2", "1-1", "1-1"},
+        {"none of them is", 2, "2-1", "", ""},
+        {"the file has grown", 5, "3", "3-1", "3"},
+    };
+    static uint8_t data[5 * PAGE];
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        AUTO(block_set_reset) BlockSet changed = {0};
+        BackupFile *parent = &parent_files[0];
+        char text[256];
+        Setup s;
+        Error err = {0};
+
+        if (block_set_parse(cases[i].damaged, strlen(cases[i].damaged), &parent->damaged, &err) < 0)
+            abort();
+        for (uint32_t k = 0; k < cases[i].pages; k++)
+            make_page(data + k * PAGE, k, 1);
+        setup_begin(&s, STREAM_LSN, true);
+        ok(pass_file(&s, parent->path, false, data, cases[i].pages * PAGE, 2, &err) == 0 &&
+               strcmp(writer.blocks, cases[i].blocks) == 0 && writer.damaged[0] == '\0',
+           "%s: \"%s\"", cases[i].label, writer.blocks);
+        stream_file_free(s.sf);
+
+        if (change_add_damaged(parent, cases[i].pages, &changed, &err) < 0)
+            abort();
+        format_set(&changed, text, sizeof text);
+        ok(strcmp(text, cases[i].added) == 0, "%s: what is added to WAL summaries: \"%s\"",
+           cases[i].label, text);
+        block_set_reset(&parent->damaged);
+    }
+}
+
 static void
 test_folder(void)
 {
@@ -503,6 +549,7 @@ main(void)
     test_whole();
     test_pages();
     test_others();
+    test_repaired();
     test_folder();
     test_summaries();
     test_malformed();
