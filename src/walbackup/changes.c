@@ -50,7 +50,7 @@ change_rule(
     *entry = parent != NULL ? manifest_find(parent, path) : NULL;
     if (parent == NULL || !data_file_parse_relation(path, &rel))
         return CHANGE_WHOLE;
-    if (rel.fork == DATA_FORK_VM && !summaries && !now->data_checksums &&
+    if (rel.fork == DATA_FORK_VM && (!summaries || *entry == NULL) && !now->data_checksums &&
         change_main_fork_path(path, main_fork, sizeof main_fork) &&
         manifest_find(parent, main_fork) != NULL)
         return CHANGE_LEAVE_OUT;

@@ -36,8 +36,9 @@
  *   from now and the heap page from the parent, and without its mark a later change of the page
  *   would leave the bit in the map: rows that are not visible to index-only scans would be, for
  *   ever. So without checksums the visibility map of a relation that the parent has is left out,
- *   which is always right: PostgreSQL makes it again. (Summaries list the heap pages, with them the
- *   map is kept.)
+ *   which is always right: PostgreSQL makes it again. Summaries list the heap pages, with them the
+ *   map is kept, but where the parent has none: it may have been left out there, and the marks that
+ *   were made before the parent are missing in the chain.
  * - CREATE DATABASE by file copy (all of 14, STRATEGY file_copy since): the files have the LSNs of
  *   the template. It has a new OID, unless the OID is that of a dropped database and was given by
  *   name, or the counter came round. Then its row in pg_database is another one, by another
