@@ -81,6 +81,53 @@ wal_report_alive_end(const WalInventory *inv, const WalReport *r, TimelineId tli
     return tli > r->newest ? UINT64_MAX : 0;
 }
 
+/* How far from lsn on WAL is such as complete backups of tli need; lsn if none needs it. */
+static Lsn
+wal_report_needed_to(const BackupList *backups, TimelineId tli, Lsn lsn, uint32_t segment_bytes)
+{
+    Lsn to = lsn;
+
+    for (size_t i = 0; i < backups->count; i++)
+    {
+        const Backup *b = &backups->items[i];
+        Lsn start, end;
+
+        if (b->state != BACKUP_COMPLETE || b->header.tli != tli || b->header.stop_lsn == 0)
+            continue;
+        start =
+            wal_segment_start(wal_segment_of(b->header.start_lsn, segment_bytes), segment_bytes);
+        end = wal_segment_start(
+            wal_segment_of(b->header.stop_lsn - 1, segment_bytes) + 1, segment_bytes);
+        if (start <= lsn && end > to)
+            to = end;
+    }
+    return to;
+}
+
+void
+wal_report_note_backups(WalReport *report, const WalInventory *inv, const BackupList *backups)
+{
+    for (size_t i = 0; i < report->gap_count; i++)
+    {
+        WalGap *gap = &report->gaps[i];
+        const WalTimeline *t = wal_inventory_find(inv, gap->tli);
+
+        gap->by_retention = false;
+        for (size_t n = 0; t != NULL && n < t->all.count; n++)
+        {
+            const WalRun *run = &t->all.items[n];
+            Lsn at = run->start, to;
+
+            if (run->end != gap->start)
+                continue;
+            while (at < run->end &&
+                   (to = wal_report_needed_to(backups, gap->tli, at, inv->segment_bytes)) > at)
+                at = to;
+            gap->by_retention = at >= run->end;
+        }
+    }
+}
+
 bool
 wal_report_is_dead(const WalInventory *inv, const WalReport *report, TimelineId tli, Lsn lsn)
 {

@@ -7,6 +7,7 @@
 #ifndef WALSTREAM_WAL_REPORT_H
 #define WALSTREAM_WAL_REPORT_H
 
+#include "repo/backup_list.h"
 #include "repo/wal_inventory.h"
 
 #define WAL_REPORT_TEXT_MAX 256
@@ -19,6 +20,11 @@ typedef struct WalGap
     Lsn start;
     Lsn end;
     bool dead; /* only on a branch that the newest timeline does not come from */
+    /*
+     * All WAL in front of it, up to the gap before, is what backups need to be consistent: what
+     * retention leaves of the time before the window of recovery. Nothing is lost by it.
+     */
+    bool by_retention;
 } WalGap;
 
 /* WAL that the newest timeline does not come from: commits that only the repository may have. */
@@ -57,6 +63,9 @@ typedef struct WalReport
 /* inv is finished, its histories read, and outlives the report. */
 MUST_CHECK int wal_report_make(const WalInventory *inv, WalReport *out, Error *err);
 void wal_report_reset(WalReport *report); /* fit for AUTO */
+
+/* Tells by_retention of each gap; all gaps have it false until then. */
+void wal_report_note_backups(WalReport *report, const WalInventory *inv, const BackupList *backups);
 
 /* Whether lsn of tli is on a branch that the newest timeline does not come from. */
 bool wal_report_is_dead(const WalInventory *inv, const WalReport *report, TimelineId tli, Lsn lsn);

@@ -123,6 +123,7 @@ info_gather(Walctl *ctl, uint64_t system_identifier, int64_t timeout_ms, Info *i
         wal_report_make(&info->inv, &info->report, err) < 0 ||
         recovery_windows_make(&info->backups, &info->inv, &info->windows, err) < 0)
         return -1;
+    wal_report_note_backups(&info->report, &info->inv, &info->backups);
     return 0;
 }
 
@@ -222,6 +223,13 @@ info_print_gap(const Info *info, const WalGap *gap)
 {
     char range[WAL_REPORT_TEXT_MAX], names[WAL_REPORT_TEXT_MAX], text[WAL_REPORT_TEXT_MAX];
 
+    if (gap->by_retention)
+    {
+        (void) printf(
+            "  not kept %s: in front of it stands what backups need to be consistent\n",
+            wal_report_format_range(gap->start, gap->end, range));
+        return;
+    }
     (void) printf(
         "  GAP %s   %s\n    %s\n", wal_report_format_range(gap->start, gap->end, range),
         wal_report_format_segments(gap->tli, gap->start, gap->end, info->inv.segment_bytes, names),

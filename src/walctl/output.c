@@ -38,12 +38,13 @@ walctl_json_gaps(const WalReport *report, uint32_t segment_bytes, TimelineId tli
         (void) json_array_append_new(
             list,
             json_pack(
-                "{s:I, s:I, s:o, s:o, s:I, s:s, s:b, s:s}", "timeline", (json_int_t) gap->tli,
+                "{s:I, s:I, s:o, s:o, s:I, s:s, s:b, s:b, s:s}", "timeline", (json_int_t) gap->tli,
                 "next_timeline", (json_int_t) gap->next, "start", walctl_json_lsn(gap->start),
                 "end", walctl_json_lsn(gap->end), "bytes", (json_int_t) (gap->end - gap->start),
                 "segments",
                 wal_report_format_segments(gap->tli, gap->start, gap->end, segment_bytes, segments),
-                "dead_branch", (int) gap->dead, "consequence",
+                "dead_branch", (int) gap->dead, "by_retention", (int) gap->by_retention,
+                "consequence",
                 wal_report_format_consequence(
                     gap->tli, gap->start, gap->end, segment_bytes, gap->dead, text)));
     }

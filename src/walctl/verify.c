@@ -397,8 +397,9 @@ verify_count_gaps(const VerifyRun *run)
     {
         const WalGap *gap = &run->report.gaps[i];
 
-        if (!gap->dead && (run->v.choice.timeline == 0 || gap->tli == run->v.choice.timeline ||
-                           gap->next == run->v.choice.timeline))
+        if (!gap->dead && !gap->by_retention &&
+            (run->v.choice.timeline == 0 || gap->tli == run->v.choice.timeline ||
+             gap->next == run->v.choice.timeline))
             count++;
     }
     return count;
@@ -482,6 +483,8 @@ verify_print_gaps(const VerifyRun *run)
     {
         const WalGap *gap = &run->report.gaps[i];
 
+        if (gap->by_retention)
+            continue;
         if (run->v.choice.timeline != 0 && gap->tli != run->v.choice.timeline &&
             gap->next != run->v.choice.timeline)
             continue;
@@ -697,6 +700,7 @@ verify_gather(Walctl *ctl, VerifyRun *run, Error *err)
         (void) error_set(err, ERROR_NOT_FOUND, "there is no backup \"%.64s\"", run->v.choice.label);
         return error_hint(err, "\"walctl info\" lists them.");
     }
+    wal_report_note_backups(&run->report, &run->inv, &run->list);
     run->v.inv = &run->inv;
     run->v.report = &run->report;
     run->v.list = &run->list;

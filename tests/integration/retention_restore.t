@@ -121,8 +121,9 @@ age();
 # An incremental that is kept keeps what it builds on.
 expire('three incrementals, one full', full => 1, incremental => 3);
 is_deeply(labels(), [qw(full1 full2 full3 inc1 inc2 inc3)], 'parents stay');
-restored('behind the first full backup', 4, '--target-name', 'm4');
-refused('in front of it', '--target-name', 'm2');
+restored('behind the first incremental', 5, '--target-name', 'm5');
+refused('in front of it', '--target-name', 'm4');
+restored('the full backup that it builds on, to its own end', 2, '--backup', $label{full1}, '--target=immediate');
 
 WalTest::run_ok('pin', $walctl, '--config', $config, 'pin', $label{full1});
 expire('two full ones, one pinned', full => 2, incremental => 1);
