@@ -156,7 +156,11 @@ stream_check_parent(StreamReceive *r, Error *err)
     return 0;
 }
 
-/* PostgreSQL's manifest of the parent, as the files are in its archive. */
+/*
+ * PostgreSQL's manifest of the parent, as the files are in its archive. But for visibility maps:
+ * the WAL of a change that clears a bit there does not name the map's block, summaries do not have
+ * it, and the server would send the map without it. What it does not know of it sends whole.
+ */
 static int
 stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *err)
 {
@@ -172,6 +176,7 @@ stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *
     {
         const BackupFile *file = &parent->files[i];
         char path[DATA_PATH_MAX + 16];
+        RelationFile relation;
         PgManifestFile out = {
             .path = file->kind == BACKUP_FILE_INCREMENTAL
                         ? incremental_path(file->path, path, sizeof path)
@@ -181,7 +186,8 @@ stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *
             .algorithm = header->checksum,
         };
 
-        if (file->kind == BACKUP_FILE_FOLDER)
+        if (file->kind == BACKUP_FILE_FOLDER ||
+            (data_file_parse_relation(file->path, &relation) && relation.fork == DATA_FORK_VM))
             continue;
         memcpy(out.checksum, file->checksum, sizeof out.checksum);
         if (pg_manifest_add(w, &out, err) < 0)

@@ -24,6 +24,7 @@ my @versions = WalTest::versions();
 chain($_) for @versions;
 standby($_) for $versions[0], ($versions[-1] ne $versions[0] ? $versions[-1] : ());
 damage($versions[-1]);
+visibility($versions[-1]) if $versions[-1] >= 17;
 done_testing();
 
 # A server with walstream beside it.
@@ -210,6 +211,29 @@ sub slow_backup
         60,
         'the server sends');
     return $daemon;
+}
+
+# The WAL of a DELETE does not name the block of the visibility map whose bits it clears, so no WAL summary does.
+sub visibility
+{
+    my ($version) = @_;
+    my $name = "visibility$version";
+    my ($node, $config, $stream) = primary($name, version => $version, conf => { summarize_wal => 'on' });
+    my $count = 'SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM seen WHERE id > 0';
+
+    $node->safe_psql('postgres', 'CREATE TABLE seen AS SELECT g AS id FROM generate_series(1, 5000) g');
+    $node->safe_psql('postgres', 'CREATE INDEX ON seen (id)');
+    $node->safe_psql('postgres', 'VACUUM (FREEZE, ANALYZE) seen');
+    backup($name, $config, 'full');
+    $node->safe_psql('postgres', 'DELETE FROM seen WHERE id % 100 = 0');
+    my ($incremental, $log) = backup($name, $config, 'incremental');
+    unlike($log, qr/page LSNs/, "$name: the server has WAL summaries");
+    WalTest::wait_durable($config, $node->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()'));
+    my $restored = restore("${name}_restored", $node, $config, $version);
+    WalTest::kill_host($node, with => [$stream]);
+    is($restored->safe_psql('postgres', $count), 4950, "$name: an index-only scan sees no deleted row");
+    $restored->stop('immediate');
+    return;
 }
 
 # Damage in the middle of a table; then the same with a role that may not use SQL.
