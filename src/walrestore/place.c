@@ -554,6 +554,28 @@ place_check(Place *place, const RestoreOptions *options, const BackupHeader *hea
     return rc;
 }
 
+int
+place_check_outside(const Place *place, const char *path, const char *what, Error *err)
+{
+    char resolved[PLACE_PATH_MAX];
+    const char *in = NULL;
+
+    if (place_resolve(path, resolved, err) < 0)
+        return error_wrap(err, "could not look at the %s", what);
+    if (place_is_inside(resolved, place->path))
+        in = place->path;
+    for (size_t i = 0; in == NULL && i < place->tablespace_count; i++)
+        if (place->tablespaces[i].path != NULL &&
+            place_is_inside(resolved, place->tablespaces[i].path))
+            in = place->tablespaces[i].path;
+    if (in == NULL)
+        return 0;
+    (void) error_set(
+        err, ERROR_USAGE, "the %s \"%s\" is in \"%s\", where what does not belong is removed", what,
+        path, in);
+    return error_hint(err, "Move it to another place first.");
+}
+
 /* ---- room ---- */
 
 typedef struct PlaceNeed

@@ -78,6 +78,13 @@ void place_reset(Place *place); /* fit for AUTO */
 MUST_CHECK int
 place_check(Place *place, const RestoreOptions *options, const BackupHeader *header, Error *err);
 
+/*
+ * What the restore needs, and must not remove with what does not belong: path is not in one of the
+ * directories. Errors: USAGE, naming what it is
+ */
+MUST_CHECK int
+place_check_outside(const Place *place, const char *path, const char *what, Error *err);
+
 /* Whether there is room for the plan. Errors: IO, saying how much is missing. */
 MUST_CHECK int place_check_space(const Place *place, const Plan *plan, Error *err);
 

@@ -121,13 +121,30 @@ restore_check_keys(const RestoreRun *run, Error *err)
     return 0;
 }
 
+/* What --delta would take away from itself, or from the server that is to recover. */
+static int
+restore_check_outside(const RestoreRun *run, Error *err)
+{
+    static const char file_url[] = "file://";
+    const char *url = run->cfg->repository.url;
+    const char *identity = run->cfg->encryption.identity_file;
+
+    if (strncmp(url, file_url, sizeof file_url - 1) == 0 &&
+        place_check_outside(&run->place, url + sizeof file_url - 1, "repository", err) < 0)
+        return -1;
+    if (identity != NULL && identity[0] != '\0' &&
+        place_check_outside(&run->place, identity, "identity file", err) < 0)
+        return -1;
+    return place_check_outside(&run->place, config_file(run->cfg), "configuration file", err);
+}
+
 static int
 restore_make_plan(RestoreRun *run, Error *err)
 {
     const RestoreOptions *o = &run->options;
     const PlanOptions options = {.databases = o->databases, .database_count = o->database_count};
 
-    if (place_check(&run->place, o, run->header, err) < 0 ||
+    if (place_check(&run->place, o, run->header, err) < 0 || restore_check_outside(run, err) < 0 ||
         plan_load(
             run->repo, run->header->label, &options, o->timeout_ms, run->cancel, &run->plan, err) <
             0)

@@ -740,6 +740,46 @@ test_running(void)
         exit(1);
 }
 
+/* What must not be removed with what does not belong. */
+static void
+test_outside(void)
+{
+    static const struct
+    {
+        const char *label, *path;
+        bool fine;
+    } cases[] = {
+        {"beside it", "outside/dat", true},
+        {"its name is longer", "outside/data-2/repo", true},
+        {"above it", "outside", true},
+        {"itself", "outside/data", false},
+        {"in it", "outside/data/repo", false},
+        {"in it, through a link", "outside/link/repo", false},
+        {"in a tablespace", "outside/ts/repo", false},
+    };
+    AUTO(place_reset) Place place;
+
+    place_init(&place);
+    (void) mkdir(tempdir_name("outside"), 0700);
+    (void) mkdir(tempdir_name("outside/data"), 0700);
+    if (symlink("data", tempdir_name("outside/link")) < 0)
+        exit(1);
+    (void) snprintf(place.path, sizeof place.path, "%s", tempdir_name("outside/data"));
+    place.tablespaces = calloc(1, sizeof *place.tablespaces);
+    if (place.tablespaces == NULL)
+        exit(1);
+    place.tablespaces[0].path = strdup(tempdir_name("outside/ts"));
+    place.tablespace_count = 1;
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        Error err = {0};
+        int rc = place_check_outside(&place, tempdir_name(cases[i].path), "repository", &err);
+
+        ok(cases[i].fine ? rc == 0 : rc < 0 && err.kind == ERROR_USAGE && err.hint[0] != '\0',
+           "a repository %s%s%s", cases[i].label, rc < 0 ? ": " : "", err.msg);
+    }
+}
+
 /* ---- damage ---- */
 
 typedef struct Forge
@@ -832,6 +872,7 @@ main(void)
     test_signals(false);
     test_signals(true);
     test_running();
+    test_outside();
     test_wrong_checksum(CHECKSUM_CRC32C);
     test_wrong_checksum(CHECKSUM_SHA256);
     return done_testing();
