@@ -167,6 +167,33 @@ expire_batch_add(
     return 0;
 }
 
+/* ---- 0: pins that came meanwhile ---- */
+
+static int
+expire_note_new_pin(void *ctx, const StoreEntry *entry, Error *err)
+{
+    Expire *x = ctx;
+    const Backup *found;
+    BackupKey key;
+    size_t i;
+
+    if (!backup_key_parse(entry->key, &key) || key.kind != BACKUP_KEY_PIN ||
+        (key.until_us != 0 && key.until_us <= x->rules.now_us))
+        return 0;
+    found = backup_list_find(&x->list, key.label);
+    i = found != NULL ? (size_t) (found - x->list.items) : SIZE_MAX;
+    if (found == NULL || x->plan.reasons[i] != 0)
+        return 0;
+    return retention_plan_keep(&x->plan, &x->list, &x->inv, i, RETENTION_PIN, err);
+}
+
+/* Listing much WAL takes minutes; whoever has pinned a backup in them was told that it is kept. */
+static int
+expire_read_new_pins(Expire *x, Error *err)
+{
+    return wal_inventory_walk(x->repo->store, "pin/", x->timeout_ms, expire_note_new_pin, x, err);
+}
+
 /* ---- 1: manifests ---- */
 
 static size_t
@@ -635,7 +662,7 @@ expire_run(Expire *x, bool dry_run, Error *err)
 {
     AUTO(expire_batch_reset) ExpireBatch batch = {0};
 
-    if (expire_batch_init(&batch, x, dry_run, err) < 0 ||
+    if (expire_batch_init(&batch, x, dry_run, err) < 0 || expire_read_new_pins(x, err) < 0 ||
         expire_remove_manifests(&batch, err) < 0 || expire_remove_backups(&batch, err) < 0 ||
         expire_remove_wal(&batch, err) < 0 || expire_remove_pieces(&batch, err) < 0 ||
         expire_remove_notes(&batch, err) < 0)

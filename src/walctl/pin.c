@@ -92,6 +92,9 @@ walctl_pin(Walctl *ctl, int *exit_code UNUSED, Error *err)
     format = (ObjectFormat){.codec = repo->format.codec};
     if (object_put_bytes(repo->store, &format, key, text, strlen(text), &dl, &result, err) < 0)
         return error_wrap(err, "could not pin backup \"%s\"", label);
+    /* expire looks for pins once more before it removes manifests */
+    if (pin_find_backup(repo, label, &dl, err) < 0)
+        return error_wrap(err, "the backup was removed while it was being pinned");
     if (until_us != 0)
         (void) clock_format_utc(until_us, until, sizeof until);
     if (ctl->json)

@@ -659,6 +659,33 @@ test_appears(void)
     unmake(&made);
 }
 
+/* A pin that appears behind the plan's back keeps the backup, its chain and their WAL. */
+static void
+test_pinned_meanwhile(void)
+{
+    AUTO(expire_reset) Expire x = {0};
+    AUTO(free_names) Names after = {0};
+    RetentionRules rules;
+    Made made;
+    char key[LAYOUT_KEY_MAX];
+    Error err = {0};
+
+    make(&made, 2);
+    rules = rules_of(&made);
+    must(expire_plan(&made.repo, &rules, TIMEOUT_MS, 1, &x, &err), &err);
+    put_text(&made, backup_pin_key("i1", made.now_us + DAY, key));
+    ok(expire_run(&x, false, &err) == 0, "expire while a backup is pinned %s", err.msg);
+    read_names(&made, &after);
+    ok(has_name(&after, "backup/i1/manifest") && has_name(&after, "backup/f1/manifest") &&
+           has_name(&after, "backup/u-gone/bundle/00000000/00000000"),
+       "it stays, and what it needs");
+    ok(has_name(&after, "wal/00000001/00000000/000000010000000000000005") &&
+           has_name(&after, "wal/00000001/00000000/000000010000000000000008") &&
+           !has_name(&after, "wal/00000001/00000000/00000001000000000000000A"),
+       "so does the WAL of both, and no other");
+    unmake(&made);
+}
+
 static void
 test_damaged(void)
 {
@@ -736,6 +763,7 @@ main(void)
     test_faults();
     test_revived();
     test_appears();
+    test_pinned_meanwhile();
     test_damaged();
     test_clock();
     test_delete();
