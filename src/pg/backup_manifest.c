@@ -17,6 +17,7 @@
 #include "common/bytes.h"
 #include "common/parse.h"
 #include "common/strbuf.h"
+#include "common/utf8.h"
 
 #define PG_MANIFEST_PATH_MAX (64u * 1024)
 #define PG_MANIFEST_PIECE_BYTES (32u * 1024)
@@ -136,60 +137,8 @@ pg_manifest_free(PgManifestWriter *w)
     free(w);
 }
 
-/*
- * Bytes of the UTF-8 character at p, 0 if it is none: no overlong form, no surrogate, nothing above
- * 10FFFF, as in the server's pg_utf8_islegal. A NUL ends every check of a byte that follows.
- */
-static size_t
-pg_manifest_utf8_len(const uint8_t *p)
-{
-    uint8_t low = 0x80; /* bounds of the second byte */
-    uint8_t high = 0xBF;
-    size_t len;
-
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] >= 0xC2 && p[0] <= 0xDF)
-        len = 2;
-    else if (p[0] >= 0xE0 && p[0] <= 0xEF)
-        len = 3;
-    else if (p[0] >= 0xF0 && p[0] <= 0xF4)
-        len = 4;
-    else
-        return 0;
-    if (p[0] == 0xE0)
-        low = 0xA0;
-    else if (p[0] == 0xED)
-        high = 0x9F;
-    else if (p[0] == 0xF0)
-        low = 0x90;
-    else if (p[0] == 0xF4)
-        high = 0x8F;
-    if (p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < len; i++)
-        if (p[i] < 0x80 || p[i] > 0xBF)
-            return 0;
-    return len;
-}
-
-static bool
-pg_manifest_is_utf8(const char *path)
-{
-    const uint8_t *p = (const uint8_t *) path;
-
-    while (*p != '\0')
-    {
-        size_t len = pg_manifest_utf8_len(p);
-
-        if (len == 0)
-            return false;
-        p += len;
-    }
-    return true;
-}
-
-/* The server's escape_json. */
+/* As the server's escape_json does it, to the byte: with letters, where strbuf_put_json has
+ * numbers. */
 static void
 pg_manifest_put_json(StrBuf *out, const char *text)
 {
@@ -247,7 +196,7 @@ pg_manifest_add(PgManifestWriter *w, const PgManifestFile *file, Error *err)
 
     strbuf_puts(text, w->has_files ? ",\n" : "\n");
     w->has_files = true;
-    if (pg_manifest_is_utf8(file->path))
+    if (utf8_valid(file->path))
     {
         strbuf_puts(text, "{ \"Path\": ");
         pg_manifest_put_json(text, file->path);
