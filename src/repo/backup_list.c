@@ -354,10 +354,17 @@ list_judge_chain(const BackupList *list, Backup *backup, const ListRef *by_label
         backup->chain_broken = !list_parent_good(header, parent);
         if (!backup->chain_broken)
             backup->parent = (size_t) (parent - list->items);
+        else if (parent != NULL && parent->chain_broken)
+            backup->broken_by = parent->broken_by;
+        else
+            backup->broken_by = header->chain[header->chain_count - 1];
     }
     for (size_t i = 0; i < header->uses_count; i++)
         if (list_find_sorted(by_label, list->count, header->uses[i]) == NULL)
+        {
             backup->chain_broken = true;
+            backup->broken_by = header->uses[i];
+        }
     if (backup->chain_broken)
         backup->parent = SIZE_MAX;
 }

@@ -41,6 +41,7 @@ typedef struct Backup
     /* COMPLETE: a link of the chain, or a backup whose bundles are used, is missing, damaged or
      * another one than it was: it cannot be restored */
     bool chain_broken;
+    const char *broken_by; /* chain_broken: its label; borrowed from a header of the list */
 } Backup;
 
 typedef struct BackupList

@@ -81,8 +81,8 @@ bundle_reader_lay_out(BundleReader *r, const BackupPart *part, size_t *bytes, Er
     return 0;
 }
 
-int
-bundle_reader_fetch(BundleReader *r, const BackupPart *part, const Deadline *dl, Error *err)
+static int
+bundle_reader_get(BundleReader *r, const BackupPart *part, const Deadline *dl, Error *err)
 {
     char key[LAYOUT_KEY_MAX];
     size_t want = 0;
@@ -103,6 +103,17 @@ bundle_reader_fetch(BundleReader *r, const BackupPart *part, const Deadline *dl,
             key, got, want);
     r->part = part;
     return 0;
+}
+
+int
+bundle_reader_fetch(BundleReader *r, const BackupPart *part, const Deadline *dl, Error *err)
+{
+    if (bundle_reader_get(r, part, dl, err) == 0)
+        return 0;
+    if (err->kind != ERROR_CORRUPT)
+        return -1;
+    *err = (Error){0};
+    return bundle_reader_get(r, part, dl, err);
 }
 
 int

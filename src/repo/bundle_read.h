@@ -17,8 +17,8 @@ DEFINE_AUTO(BundleReader, bundle_reader_free);
 
 /*
  * Gets the part and checks it. NOT_FOUND, CORRUPT (digest, authenticity, other key, other length
- * than the manifest's), DENIED (no identity fits), TRANSIENT, TIMEOUT. part is borrowed until the
- * next fetch.
+ * than the manifest's; twice: what a network did to it is gone the second time), DENIED (no
+ * identity fits), TRANSIENT, TIMEOUT. part is borrowed until the next fetch.
  */
 MUST_CHECK int
 bundle_reader_fetch(BundleReader *r, const BackupPart *part, const Deadline *dl, Error *err);

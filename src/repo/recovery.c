@@ -517,8 +517,9 @@ recovery_refuse_backup(const Backup *b, const WalInventory *inv, const WalTimeli
         case RECOVERY_NO_PARENT:
             return error_set(
                 err, ERROR_USAGE,
-                "cannot use backup \"%s\": a backup that it builds on is missing or damaged",
-                b->label);
+                "cannot use backup \"%s\": backup \"%s\", which it builds on, is missing or "
+                "damaged",
+                b->label, b->broken_by);
         case RECOVERY_OTHER_LINE:
             (void) error_set(
                 err, ERROR_USAGE,

@@ -165,21 +165,6 @@ verify_describe_files(
             count == 1 ? "file is" : "files are", first, backup->dependents);
 }
 
-static int
-verify_read_part(Verify *v, BundleReader *reader, const BackupPart *part, Error *err)
-{
-    for (int round = 0;; round++)
-    {
-        Deadline dl = deadline_after_ms(v->timeout_ms, NULL);
-
-        if (bundle_reader_fetch(reader, part, &dl, err) == 0)
-            return 0;
-        /* what a network did to it is gone the second time */
-        if (err->kind != ERROR_CORRUPT || round > 0)
-            return -1;
-    }
-}
-
 static void
 verify_part_failed(
     Verify *v, const VerifyTask *t, const VerifyFiles *vf, const BackupPart *part, uint64_t bytes,
@@ -210,12 +195,13 @@ verify_read_bundle(
         const BackupPart *part = &m->parts[i];
         uint64_t bytes =
             (uint64_t) (part->frame_count - 1) * BACKUP_FRAME_BYTES + part->last_plain_bytes;
+        Deadline dl = deadline_after_ms(v->timeout_ms, NULL);
         Error why = {0};
         bool good = true;
 
         if (part->bundle != t->bundle)
             continue;
-        if (verify_read_part(v, reader, part, &why) < 0)
+        if (bundle_reader_fetch(reader, part, &dl, &why) < 0)
         {
             verify_part_failed(v, t, vf, part, bytes, &why);
             verify_files_pass(vf, NULL, bytes);
@@ -379,6 +365,7 @@ verify_list_backup(Verify *v, const Backup *b, VerifySubmitFn submit, void *ctx,
     VerifyTask last = {0};
     VerifyBackup *backup;
     Deadline dl = deadline_after_ms(v->timeout_ms, NULL);
+    char message[BACKUP_LABEL_NAME_MAX + 64];
     Error why = {0};
     int rc;
 
@@ -388,7 +375,12 @@ verify_list_backup(Verify *v, const Backup *b, VerifySubmitFn submit, void *ctx,
         return 0;
     }
     if (b->chain_broken)
-        verify_backup_finding(v, b, VERIFY_MISSING, "a backup that it builds on is missing");
+    {
+        (void) snprintf(
+            message, sizeof message, "backup \"%s\", which it builds on, is missing or damaged",
+            b->broken_by);
+        verify_backup_finding(v, b, VERIFY_MISSING, message);
+    }
     if (!retention_backup_consistent(&b->header, v->inv))
         verify_backup_finding(v, b, VERIFY_MISSING, "WAL from its start to its stop is missing");
     backup = calloc(1, sizeof *backup);

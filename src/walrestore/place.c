@@ -29,6 +29,7 @@
 #include "pg/control.h"
 
 #define PLACE_MARKER_MAX (1024 * 1024)
+#define PLACE_TEMPORARY ".walrestore" /* of a file that is being written: behind its name */
 #define PLACE_SMALL_MAX 65536
 #define PLACE_NAMES_BUFFER 16384
 
@@ -361,7 +362,7 @@ place_check_directory(
     PlaceContent content;
 
     if (place_resolve(options->to, place->path, err) < 0 ||
-        place_look(place->path, NULL, &content, err) < 0)
+        place_look(place->path, PLACE_MARKER PLACE_TEMPORARY, &content, err) < 0)
         return -1;
     if (strcmp(place->path, "/") == 0)
         return error_set(err, ERROR_USAGE, "cannot restore to the root directory");
@@ -751,7 +752,7 @@ place_give(const Place *place, int fd, const char *what, Error *err)
 static int
 place_temporary_name(const char *name, char *buf, size_t len, Error *err)
 {
-    if ((size_t) snprintf(buf, len, "%s.walrestore", name) >= len)
+    if ((size_t) snprintf(buf, len, "%s" PLACE_TEMPORARY, name) >= len)
         return error_set(err, ERROR_USAGE, "file name \"%.64s...\" is too long", name);
     return 0;
 }
@@ -972,6 +973,11 @@ place_end(Place *place, Error *err)
         place_remove_if_there(place, PLACE_MARKER, err) < 0)
         return -1;
     if (fsync(place->fd) < 0)
-        return error_sys(err, "could not sync directory \"%s\"", place->path);
+    {
+        (void) error_sys(err, "could not sync directory \"%s\"", place->path);
+        return error_hint(
+            err,
+            "All of it is restored, and durable; only the removal of " PLACE_MARKER " may not be.");
+    }
     return 0;
 }

@@ -5,7 +5,8 @@
  * before the first byte; then the marker file says that the directory is incomplete, until all of
  * it is durable. A server cannot start on it meanwhile: global/pg_control has another name.
  *
- *   killed before the marker is there   an empty directory, at most
+ *   killed before the marker is there   a directory, at most with the marker under its temporary
+ *                                       name, which counts as empty
  *   killed later                        a directory with the marker, without pg_control, which
  *                                       walrestore takes up again
  *   killed after pg_control has its     a complete restore, with the marker; the same command

@@ -158,7 +158,8 @@ world_make(const World *world, WalInventory *inv, BackupList *list)
                      : taken->damaged  ? BACKUP_DAMAGED
                                        : BACKUP_COMPLETE,
             .parent = SIZE_MAX,
-            .chain_broken = taken->broken};
+            .chain_broken = taken->broken,
+            .broken_by = taken->broken ? "gone" : NULL};
         (void) snprintf(b->label, sizeof b->label, "%s", taken->label);
         (void) error_set(&b->error, ERROR_CORRUPT, "it has no trailer");
         b->header.tli = taken->tli;
@@ -812,7 +813,7 @@ static const struct
      false,
      false,
      0,
-     "a backup that it builds on is missing",
+     "backup \"gone\", which it builds on, is missing",
      NULL},
     {"one without its WAL",
      {.wal = {{1, 1, 3, 0, 0, 9}}, .backups = {{"w", 1, S(3), S(5) + 8, 5, false, false, false}}},
