@@ -31,6 +31,7 @@ for my $line (grep { $tested{ $_->{version} } } @lines)
 {
     chain($line);
 }
+least_rights($_) for grep { $tested{$_} } 14, 15, 17;
 what_goes_wrong($tested{15} ? 15 : (WalTest::versions())[0]);
 done_testing();
 
@@ -293,6 +294,35 @@ sub chain
 }
 
 # ---- what goes wrong ----
+
+# A role that has what the README gives it, and nothing else.
+sub least_rights
+{
+    my ($version) = @_;
+    my $name = "rights$version";
+    my $node = WalTest::node($name, version => $version, start => 0,
+        conf => $version >= 17 ? { summarize_wal => 'on' } : {});
+    my $conf = WalTest::config_for($node,
+        cluster => { conninfo => $node->connstr . ' user=walstream', data => $node->data_dir });
+    my $readme = WalTest::slurp("$FindBin::RealBin/../../README.md");
+    my ($role) = $readme =~ /^(CREATE ROLE walstream .*;)$/m;
+    my $function = $version >= 15 ? 'pg_backup_start' : 'pg_start_backup';
+    my ($grant) = $readme =~ /^(?:-- )?(GRANT EXECUTE ON FUNCTION $function\(.*;)$/m;
+
+    WalTest::archive_with($node, $conf);
+    $node->start;
+    $node->safe_psql('postgres', $role);
+    WalTest::run_ok("$name: init", WalTest::tool('walctl'), '--config', $conf, 'init');
+    my $result = WalTest::run_exit("$name: a role that may only replicate", 1,
+        WalTest::tool('walbackup'), '--config', $conf, 'full', '--checkpoint=fast');
+    like($result->{stderr}, qr/permission denied for function $function\b.*HINT:.*EXECUTE/s, "$name: what it lacks");
+    $node->safe_psql('postgres', $grant);
+    WalTest::backup($conf, 'full');
+    $node->safe_psql('postgres', 'CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i');
+    is(WalTest::backup($conf, 'incremental')->{kind}, 'incremental', "$name: the README's GRANT is enough");
+    $node->stop;
+    return;
+}
 
 sub start_backup
 {
