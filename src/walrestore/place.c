@@ -849,6 +849,27 @@ place_make_dirs(const char *path, Error *err)
     return rc;
 }
 
+/* A link in the place of the folder goes itself: what it points to is not ours. */
+static int
+place_remove_control(const Place *place, Error *err)
+{
+    struct stat st;
+
+    if (fstatat(place->fd, "global", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+    {
+        if (place_remove_if_there(place, "global", err) < 0)
+            return -1;
+    }
+    else if (
+        place_remove_if_there(place, PLAN_CONTROL, err) < 0 ||
+        place_remove_if_there(place, PLACE_CONTROL_PENDING, err) < 0 ||
+        place_sync_folder(place, "global", err) < 0)
+        return -1;
+    if (fsync(place->fd) < 0)
+        return error_sys(err, "could not sync directory \"%s\"", place->path);
+    return 0;
+}
+
 int
 place_begin(Place *place, const Plan *plan, Error *err)
 {
@@ -864,11 +885,7 @@ place_begin(Place *place, const Plan *plan, Error *err)
         place_write_marker(place, &plan->newest.header, err) < 0)
         return -1;
     /* from here on no server starts in it */
-    if (place_remove_if_there(place, PLAN_CONTROL, err) < 0 ||
-        place_remove_if_there(place, PLACE_CONTROL_PENDING, err) < 0 ||
-        place_sync_folder(place, "global", err) < 0)
-        return -1;
-    return 0;
+    return place_remove_control(place, err);
 }
 
 /* Makes one folder; its parents are there, as the manifest names them first, or are made. */

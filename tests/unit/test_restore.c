@@ -740,6 +740,34 @@ test_running(void)
         exit(1);
 }
 
+/* pg_control goes first, but not that of another place. */
+static void
+test_linked_global(void)
+{
+    AUTO(plan_reset) Plan plan = {0};
+    AUTO(place_reset) Place place;
+    Repository repo;
+    Model m;
+    struct stat st;
+    Error err = {0};
+
+    repo_init(&repo, 0);
+    model_init(&m, 10);
+    put_backup(&repo, &m, 0, CHECKSUM_CRC32C);
+    ok(restore(&repo, 0, tempdir_name("linked"), &plan, &err) == 0, "restored%s", err.msg);
+    if (rename(tempdir_name("linked/global"), tempdir_name("elsewhere")) < 0 ||
+        symlink(tempdir_name("elsewhere"), tempdir_name("linked/global")) < 0)
+        exit(1);
+    place_init(&place);
+    (void) snprintf(place.path, sizeof place.path, "%s", tempdir_name("linked"));
+    place.state = PLACE_IN_USE;
+    ok(place_begin(&place, &plan, &err) == 0, "begun%s", err.msg);
+    ok(lstat(tempdir_name("linked/global"), &st) < 0 && errno == ENOENT, "the link is gone");
+    ok(stat(tempdir_name("elsewhere/pg_control"), &st) == 0, "what it points to is there");
+    model_reset(&m);
+    store_free(repo.store);
+}
+
 /* What must not be removed with what does not belong. */
 static void
 test_outside(void)
@@ -872,6 +900,7 @@ main(void)
     test_signals(false);
     test_signals(true);
     test_running();
+    test_linked_global();
     test_outside();
     test_wrong_checksum(CHECKSUM_CRC32C);
     test_wrong_checksum(CHECKSUM_SHA256);
