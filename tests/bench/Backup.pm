@@ -422,12 +422,21 @@ sub barman_restore
 
 # ---- what came back ----
 
+# A folder that never was: ext4 is slow to create files just after others were deleted. They go with forget_dirs.
+my @used_dirs;
+
 sub empty_dir
 {
     my ($dir) = @_;
-    remove_tree($dir);
+    push @used_dirs, $dir . '-' . (1 + @used_dirs);
     Bench::command('sync');
-    return $dir;
+    return $used_dirs[-1];
+}
+
+sub forget_dirs
+{
+    remove_tree(@used_dirs);
+    return;
 }
 
 # Nothing has changed in the database since the backup.
@@ -435,7 +444,7 @@ sub same_files
 {
     my ($db, $dir) = @_;
     my $result = WalTest::run(
-        [ 'diff', '-rq', '--exclude=pg_internal.init', $db->{node}->data_dir . '/base', "$dir/base" ],
+        [ 'diff', '-rq', '--exclude=pg_internal.init', '--exclude=pgsql_tmp', $db->{node}->data_dir . '/base', "$dir/base" ],
         timeout => 500);
     die "the restored files differ: $result->{stdout}$result->{stderr}\n" if $result->{exit} != 0;
     return;
@@ -457,7 +466,6 @@ sub full
     my $db = database(15);
     my $where = $s3 ? 's3' : 'file';
     my $place = $s3 ? 'S3 over TLS' : 'file://';
-    my $plain = "$db->{dir}/basebackup";
     my ($ours, $peer, %stored);
 
     Bench::command('sh', '-c', 'cat "$0"/base/*/* >/dev/null', $db->{node}->data_dir);
@@ -465,16 +473,16 @@ sub full
         Bench::rounds($s3 ? 2 : 3),
         [ 'ours', 'pgbackrest', $s3 ? 'barman' : 'pg_basebackup' ],
         ours => sub {
-            remove_tree("$ours->{dir}/repo") if $ours;
             $ours = our_repository($db, "full-$where", $s3);
+            push @used_dirs, "$ours->{dir}/repo";
             quiet($db, our_archive($ours));
             my $r = our_backup($ours, 'full');
             $stored{ours} = $r->{said}{stored_bytes};
             return $r;
         },
         pgbackrest => sub {
-            remove_tree("$peer->{dir}/repo") if $peer;
             $peer = peer_repository($db, "full-$where", $s3);
+            push @used_dirs, "$peer->{dir}/repo";
             quiet($db, peer_command($peer, 'archive-push'));
             return peer_backup($peer, 'full');
         },
@@ -483,13 +491,12 @@ sub full
             return barman_backup($db, 'full');
         },
         pg_basebackup => sub {
-            empty_dir($plain);
             quiet($db);
+            my $plain = empty_dir("$db->{dir}/basebackup");
             my $r = basebackup($db, $plain);
             $stored{pg_basebackup} = -s "$plain/base.tar.lz4";
             return $r;
         });
-    remove_tree($plain);
     ($stored{pgbackrest}) = Bench::command('du', '-sb', "$peer->{dir}/repo/backup") =~ /^(\d+)/ unless $s3;
     report("backup-$where", "full backup to $place", $results, { pgbackrest => { wall => 0.8, cpu => 0.8 } },
         database_bytes => database_bytes($db), stored_bytes => \%stored);
@@ -499,23 +506,26 @@ sub full
         Bench::rounds($s3 ? 2 : 3),
         [ 'ours', 'pgbackrest', $s3 ? 'barman' : () ],
         ours => sub {
-            my $r = our_restore($ours, empty_dir($to));
-            check_ours($db, $to);
+            my $dir = empty_dir($to);
+            my $r = our_restore($ours, $dir);
+            check_ours($db, $dir);
             return $r;
         },
         pgbackrest => sub {
-            my $r = peer_restore($peer, empty_dir($to));
-            same_files($db, $to);
+            my $dir = empty_dir($to);
+            my $r = peer_restore($peer, $dir);
+            same_files($db, $dir);
             return $r;
         },
         barman => sub {
-            my $r = barman_restore($db, 'full', empty_dir($to));
-            same_files($db, $to);
+            my $dir = empty_dir($to);
+            my $r = barman_restore($db, 'full', $dir);
+            same_files($db, $dir);
             return $r;
         });
     report("restore-$where", "full restore from $place", $results,
         { pgbackrest => { wall => $s3 ? 0.3 : 0.8 } });
-    remove_tree($to, "$ours->{dir}/repo", "$peer->{dir}/repo");
+    forget_dirs();
     archive_to($db);
     return;
 }
@@ -654,8 +664,9 @@ sub incremental_17
     my $to = "$db->{dir}/restored";
     my $restore = sub {
         my ($label) = @_;
-        my $r = our_restore($ours, empty_dir($to), "--backup=$label");
-        same_files($db, $to);
+        my $dir = empty_dir($to);
+        my $r = our_restore($ours, $dir, "--backup=$label");
+        same_files($db, $dir);
         return $r;
     };
     $results = contest(
@@ -665,7 +676,8 @@ sub incremental_17
         full => sub { return $restore->($full) });
     report('restore-chain', 'restore of a full and 20 incremental backups, beside that of a full', $results,
         { full => { wall => 1.2 } });
-    remove_tree($to, "$ours->{dir}/repo");
+    forget_dirs();
+    remove_tree("$ours->{dir}/repo");
     archive_to($db);
     return;
 }
@@ -729,10 +741,12 @@ sub memory
         my $to = "$db->{dir}/restored";
         quiet($db, our_archive($ours));
         my $backup = our_backup($ours, 'full');
-        my $restore = our_restore($ours, empty_dir($to));
-        same_files($db, $to);
+        my $dir = empty_dir($to);
+        my $restore = our_restore($ours, $dir);
+        same_files($db, $dir);
         push @seen, { walbackup => $backup->{rss_kib} / 1024, walrestore => $restore->{rss_kib} / 1024 };
-        remove_tree($to, "$ours->{dir}/repo");
+        forget_dirs();
+        remove_tree("$ours->{dir}/repo");
     }
     archive_to($db);
     for my $tool (qw(walbackup walrestore))
