@@ -99,10 +99,12 @@ crc32c(uint32_t crc, const void *data, size_t len)
 
 /* ---- putting CRCs together ---- */
 
-static uint32_t crc32c_powers[64]; /* x^(8 * 2^k): what 2^k bytes of zeros do */
+/* [k][n]: x^(8 * n * 256^k), what n * 256^k bytes of zeros do: a product for each digit of a
+ * length. */
+static uint32_t crc32c_powers[8][256];
 static pthread_once_t crc32c_powers_once = PTHREAD_ONCE_INIT;
 
-/* The product of two polynomials; the highest bit is x^0. */
+/* The product of two polynomials; the highest bit is x^0. No branches: the bits are random. */
 static uint32_t
 crc32c_multiply(uint32_t a, uint32_t b)
 {
@@ -110,9 +112,8 @@ crc32c_multiply(uint32_t a, uint32_t b)
 
     for (; a != 0; a <<= 1)
     {
-        if ((a & 0x80000000u) != 0)
-            product ^= b;
-        b = (b & 1) != 0 ? b >> 1 ^ CRC32C_POLYNOMIAL : b >> 1;
+        product ^= b & (0u - (a >> 31));
+        b = b >> 1 ^ (CRC32C_POLYNOMIAL & (0u - (b & 1)));
     }
     return product;
 }
@@ -120,9 +121,15 @@ crc32c_multiply(uint32_t a, uint32_t b)
 static void
 crc32c_make_powers(void)
 {
-    crc32c_powers[0] = 1u << (31 - 8);
-    for (size_t k = 1; k < ARRAY_COUNT(crc32c_powers); k++)
-        crc32c_powers[k] = crc32c_multiply(crc32c_powers[k - 1], crc32c_powers[k - 1]);
+    uint32_t step = 1u << (31 - 8);
+
+    for (size_t k = 0; k < ARRAY_COUNT(crc32c_powers); k++)
+    {
+        crc32c_powers[k][0] = 1u << 31;
+        for (size_t n = 1; n < ARRAY_COUNT(crc32c_powers[k]); n++)
+            crc32c_powers[k][n] = crc32c_multiply(crc32c_powers[k][n - 1], step);
+        step = crc32c_multiply(crc32c_powers[k][ARRAY_COUNT(crc32c_powers[k]) - 1], step);
+    }
 }
 
 /* The remainder when that many zero bytes follow. */
@@ -130,9 +137,9 @@ static uint32_t
 crc32c_shift(uint32_t remainder, uint64_t zeros)
 {
     (void) pthread_once(&crc32c_powers_once, crc32c_make_powers);
-    for (size_t k = 0; zeros != 0 && remainder != 0; k++, zeros >>= 1)
-        if ((zeros & 1) != 0)
-            remainder = crc32c_multiply(crc32c_powers[k], remainder);
+    for (size_t k = 0; zeros != 0 && remainder != 0; k++, zeros >>= 8)
+        if ((zeros & 0xff) != 0)
+            remainder = crc32c_multiply(crc32c_powers[k][zeros & 0xff], remainder);
     return remainder;
 }
 

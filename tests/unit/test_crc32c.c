@@ -101,8 +101,7 @@ test_combined(void)
     for (size_t i = 0; i < BYTES; i++)
         data[i] = (uint8_t) (i * 7 + i / 256);
     for (size_t cut = 0; cut <= BYTES; cut += 11)
-        if (crc32c_combine(
-                crc32c(0, data, cut), crc32c(0, data + cut, BYTES - cut), BYTES - cut) !=
+        if (crc32c_combine(crc32c(0, data, cut), crc32c(0, data + cut, BYTES - cut), BYTES - cut) !=
             crc32c(0, data, BYTES))
             wrong++;
     ok(wrong == 0, "CRCs of two parts combine to that of the whole");
@@ -141,10 +140,29 @@ test_combined(void)
     ok(crc32c_whole(0, 0) == 0, "nothing at all");
 }
 
+/* Lengths too long to be computed: twice half of one is the same as one. */
+static void
+test_long(void)
+{
+    static const uint8_t zeros[65536];
+    uint32_t crc = 0;
+    uint32_t wrong = 0;
+
+    for (uint64_t bytes = 0; bytes < UINT64_C(0x1010003); bytes += sizeof zeros)
+        crc = crc32c(crc, zeros, MIN(sizeof zeros, UINT64_C(0x1010003) - bytes));
+    ok(crc32c_whole(0, 0x1010003) == crc, "the CRC of more than 16 MiB of zeros");
+    for (uint64_t half = 1; half <= UINT64_C(1) << 62; half = half * 2 + half % 3)
+        if (crc32c_combine(0x12345678, 0, 2 * half) !=
+            crc32c_combine(crc32c_combine(0x12345678, 0, half), 0, half))
+            wrong++;
+    ok(wrong == 0, "lengths up to 2^63");
+}
+
 int
 main(void)
 {
     test_combined();
+    test_long();
     test_known();
     test_lengths_and_cuts();
     return done_testing();
