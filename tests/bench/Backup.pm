@@ -141,6 +141,7 @@ sub database
         Bench::command('cp', '-a', "$cached/data", $node->data_dir);
         WalTest::adopt($node, \%conf);
         $node->start;
+        settle($node);
     }
     else
     {
@@ -170,7 +171,9 @@ sub database
 sub settle
 {
     my ($node) = @_;
+    # once more for what ANALYZE has replaced in the catalogue
     $node->safe_psql('postgres', 'VACUUM (FREEZE, ANALYZE)', timeout => 1000);
+    $node->safe_psql('postgres', 'VACUUM (FREEZE)', timeout => 1000);
     $node->safe_psql('postgres', 'CHECKPOINT');
     return;
 }
