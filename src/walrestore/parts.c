@@ -22,6 +22,10 @@
 #include "walrestore/workers.h"
 
 #define PARTS_LOCKS 64
+/* Written in a row: then the disk begins with it; less than the least is left to the end. */
+#define PARTS_WRITEBACK_BYTES (8u * 1024u * 1024u)
+#define PARTS_WRITEBACK_LEAST (512u * 1024u)
+#define PARTS_WRITEBACK_GAP (64u * 1024u) /* not written, but passed over in a row */
 
 /* What the threads share. */
 typedef struct Parts
@@ -40,7 +44,8 @@ typedef struct PartsWorker
     BundleReader *reader;
     int fd; /* of the file written last; -1: none */
     size_t file;
-    const PlanPart *part; /* for messages */
+    uint64_t dirty_from, dirty_to; /* of it: written and not on its way to the disk */
+    const PlanPart *part;          /* for messages */
 } PartsWorker;
 
 static const char *
@@ -77,6 +82,44 @@ parts_create_file(const PartsRun *run, const BackupFile *entry, int *out, Error 
     return 0;
 }
 
+/*
+ * Lets the disk begin with what was written, while the next parts are fetched and decompressed.
+ * Nothing is durable by this, and an error of the disk is told by the sync at the end.
+ */
+static void
+parts_start_writeback(PartsWorker *w)
+{
+    if (w->fd >= 0 && w->dirty_to - w->dirty_from >= PARTS_WRITEBACK_LEAST)
+        (void) sync_file_range(
+            w->fd, (off_t) w->dirty_from, (off_t) (w->dirty_to - w->dirty_from),
+            SYNC_FILE_RANGE_WRITE);
+    w->dirty_from = w->dirty_to = 0;
+}
+
+static void
+parts_note_written(PartsWorker *w, uint64_t at, uint64_t len)
+{
+    if (at < w->dirty_to || at - w->dirty_to > PARTS_WRITEBACK_GAP)
+    {
+        parts_start_writeback(w);
+        w->dirty_from = at;
+    }
+    w->dirty_to = at + len;
+    if (w->dirty_to - w->dirty_from >= PARTS_WRITEBACK_BYTES)
+    {
+        parts_start_writeback(w);
+        w->dirty_from = w->dirty_to = at + len;
+    }
+}
+
+static void
+parts_close_file(PartsWorker *w)
+{
+    parts_start_writeback(w);
+    fd_close(&w->fd);
+    w->fd = -1;
+}
+
 /* The file for writing; the first to come makes it. */
 static int
 parts_open_file(PartsWorker *w, size_t i, Error *err)
@@ -88,8 +131,7 @@ parts_open_file(PartsWorker *w, size_t i, Error *err)
 
     if (w->fd >= 0 && w->file == i)
         return 0;
-    fd_close(&w->fd);
-    w->fd = -1;
+    parts_close_file(w);
     w->file = i;
     (void) pthread_mutex_lock(lock);
     if (!run->plan->files[i].created)
@@ -201,6 +243,7 @@ parts_write(PartsWorker *w, size_t i, const uint8_t *data, uint64_t len, uint64_
             entry->path);
     if (parts_open_file(w, i, err) < 0 || parts_write_sparse(w, entry, data, len, at, err) < 0)
         return -1;
+    parts_note_written(w, at, len);
     if (plan->newest.header.checksum == CHECKSUM_CRC32C)
         (void) atomic_fetch_xor(&file->pieces, crc32c_piece(data, len, entry->bytes - at - len));
     if (atomic_fetch_sub(&file->left, len) == len)
@@ -313,7 +356,7 @@ parts_main(Workers *workers, void *ctx, Error *err)
                 err, "could not restore part %" PRIu32 " of bundle %" PRIu32 " of backup \"%s\"",
                 w.part->part.part, w.part->part.owner_bundle, w.part->part.owner);
     }
-    fd_close(&w.fd);
+    parts_close_file(&w);
     bundle_reader_free(w.reader);
     return rc;
 }
