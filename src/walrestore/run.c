@@ -276,10 +276,13 @@ restore_try(RestoreRun *run, Error *err)
 static int
 restore_failed(const RestoreRun *run, Error *err)
 {
+    bool damaged = err->kind == ERROR_CORRUPT || err->kind == ERROR_NOT_FOUND;
+
     if (place_is_marked(&run->place) && err->hint[0] == '\0')
         (void) error_hint(
-            err, "The directory is incomplete, and no server starts in it; the same command can be "
-                 "given again.");
+            err, "The directory is incomplete, and no server starts in it; %s.",
+            damaged ? "the same command with --backup=LABEL can take an older backup"
+                    : "the same command can be given again");
     return error_wrap(err, "could not restore to \"%s\"", run->options.to);
 }
 
