@@ -157,10 +157,22 @@ stream_check_parent(StreamReceive *r, Error *err)
 }
 
 /*
- * PostgreSQL's manifest of the parent, as the files are in its archive. But for visibility maps:
- * the WAL of a change that clears a bit there does not name the map's block, summaries do not have
- * it, and the server would send the map without it. What it does not know of it sends whole.
+ * What the server is not told that the parent has, it sends whole:
+ *
+ * - Visibility maps: the WAL of a change that clears a bit there does not name the map's block, so
+ *   summaries do not have it.
+ * - Files that had damaged blocks: a repair is not in WAL.
  */
+static bool
+stream_tells_of(const BackupFile *file)
+{
+    RelationFile relation;
+
+    return file->kind != BACKUP_FILE_FOLDER && file->damaged.count == 0 &&
+           !(data_file_parse_relation(file->path, &relation) && relation.fork == DATA_FORK_VM);
+}
+
+/* PostgreSQL's manifest of the parent, as the files are in its archive. */
 static int
 stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *err)
 {
@@ -176,7 +188,6 @@ stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *
     {
         const BackupFile *file = &parent->files[i];
         char path[DATA_PATH_MAX + 16];
-        RelationFile relation;
         PgManifestFile out = {
             .path = file->kind == BACKUP_FILE_INCREMENTAL
                         ? incremental_path(file->path, path, sizeof path)
@@ -186,8 +197,7 @@ stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *
             .algorithm = header->checksum,
         };
 
-        if (file->kind == BACKUP_FILE_FOLDER ||
-            (data_file_parse_relation(file->path, &relation) && relation.fork == DATA_FORK_VM))
+        if (!stream_tells_of(file))
             continue;
         memcpy(out.checksum, file->checksum, sizeof out.checksum);
         if (pg_manifest_add(w, &out, err) < 0)

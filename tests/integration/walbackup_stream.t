@@ -241,7 +241,11 @@ sub damage
 {
     my ($version) = @_;
     my $name = 'damage';
-    my ($node, $config, $stream) = primary($name, version => $version, checksums => 1);
+    my ($node, $config, $stream) = primary(
+        $name,
+        version => $version,
+        checksums => 1,
+        conf => { $version >= 17 ? (summarize_wal => 'on') : () });
 
     $node->safe_psql('postgres',
         "CREATE TABLE t AS SELECT i, repeat('x', 500) AS v FROM generate_series(1, 500) i");
@@ -265,6 +269,7 @@ sub damage
     is($full->{damaged_blocks}, 1, "$name: one block is counted");
     like($log, qr/WARNING: .*\Q$path\E.* block 3: checksum/, "$name: it is named");
     my ($incremental) = backup($name, $config, 'incremental');
+    is($incremental->{damaged_blocks}, 1, "$name: an incremental that needs the block says it again");
 
     my $bare = WalTest::config_for(
         $node,
