@@ -78,6 +78,18 @@ backup_read_local_history(BackupRun *run, Error *err)
     return timeline_parse_history(tli, text, len, &run->history, err);
 }
 
+int
+backup_run_follow(BackupRun *run, TimelineId tli, Error *err)
+{
+    if (run->server.tli == tli || !run->options.incremental)
+        return 0;
+    run->server.tli = tli;
+    timeline_history_reset(&run->history);
+    if (backup_read_local_history(run, err) < 0)
+        return error_wrap(err, "could not read the history of timeline %" PRIu32, tli);
+    return 0;
+}
+
 static int
 backup_connect_local(BackupRun *run, const Deadline *dl, Error *err)
 {
@@ -104,7 +116,8 @@ backup_connect_local(BackupRun *run, const Deadline *dl, Error *err)
     header->segment_bytes = run->server.segment_bytes;
     header->data_checksums = run->server.data_checksums;
     header->from_standby = run->server.in_recovery;
-    if (backup_read_local_history(run, err) < 0)
+    /* a standby that takes its WAL from the archive alone need not have the file */
+    if (run->options.incremental && backup_read_local_history(run, err) < 0)
         return error_wrap(err, "could not read the history of timeline %" PRIu32, run->server.tli);
     return 0;
 }

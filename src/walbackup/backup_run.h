@@ -89,6 +89,12 @@ MUST_CHECK int source_local_run(BackupRun *run, BackupEnd *end, Error *err);
 MUST_CHECK int source_stream_run(BackupRun *run, BackupEnd *end, Error *err);
 
 /*
+ * For source_local, when the backup has begun: it lies on timeline tli, which need not be the one
+ * of run->history. Of a standby that followed a promotion it becomes known with a restart point.
+ */
+MUST_CHECK int backup_run_follow(BackupRun *run, TimelineId tli, Error *err);
+
+/*
  * For the sources, when start LSN and timeline are in run->header and no file was read: whether the
  * parent fits. Errors: CONFLICT, with a hint.
  */

@@ -303,6 +303,8 @@ local_begin(LocalRun *local, Error *err)
     log_write(
         LOG_INFO, "backup starts at %s on timeline %" PRIu32,
         lsn_format(header->start_lsn, lsn, sizeof lsn), header->tli);
+    if (backup_run_follow(run, header->tli, err) < 0)
+        return -1;
     return backup_run_check_parent(run, err);
 }
 
