@@ -131,7 +131,11 @@ sub combine
         if (!defined $newest->{$path}) { make_path("$dest/$path", { mode => 0700 }); next }
         my $name = $path =~ s{(^|/)INCREMENTAL\.([^/]+)$}{$1$2}r;
         open my $fh, '>:raw', "$dest/$name" or die "could not create $dest/$name: $!";
-        print $fh $name eq $path ? WalTest::slurp("$dirs[0]/$path") : combine_file($name, \@dirs);
+        my $content = $name eq $path ? WalTest::slurp("$dirs[0]/$path") : combine_file($name, \@dirs);
+
+        # the server refuses to begin on an incremental backup
+        $content =~ s/^INCREMENTAL FROM .*\n//mg if $name eq 'backup_label';
+        print $fh $content;
         close $fh or die "could not write $dest/$name: $!";
         chmod 0600, "$dest/$name";
     }
