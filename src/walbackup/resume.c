@@ -478,7 +478,7 @@ resume_finish(Resume *resume, BackupRun *run, Error *err)
             taken[count++] = &resume->files[i];
     if (count == 0)
         return 0;
-    qsort(taken, count, sizeof *taken, resume_compare_offsets);
+    qsort(taken, count, sizeof(void *), resume_compare_offsets);
     for (uint32_t i = 0; i < resume->bundle_count; i++)
         if (resume_add_bundle(resume, i, taken, count, &next, run, err) < 0)
             return -1;

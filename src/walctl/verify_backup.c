@@ -65,7 +65,7 @@ static int
 verify_files_init(VerifyFiles *vf, const Manifest *manifest, uint32_t bundle, Error *err)
 {
     *vf = (VerifyFiles){.manifest = manifest};
-    vf->files = calloc(manifest->file_count + 1, sizeof(const BackupFile *));
+    vf->files = calloc(manifest->file_count + 1, sizeof(void *));
     vf->xxh = XXH3_createState();
     vf->sha256 = EVP_MD_CTX_new();
     if (vf->files == NULL || vf->xxh == NULL || vf->sha256 == NULL)
@@ -73,7 +73,7 @@ verify_files_init(VerifyFiles *vf, const Manifest *manifest, uint32_t bundle, Er
     for (size_t i = 0; i < manifest->file_count; i++)
         if (manifest->files[i].kind != BACKUP_FILE_FOLDER && manifest->files[i].bundle == bundle)
             vf->files[vf->count++] = &manifest->files[i];
-    qsort(vf->files, vf->count, sizeof *vf->files, verify_files_compare);
+    qsort(vf->files, vf->count, sizeof(void *), verify_files_compare);
     verify_files_begin(vf);
     return 0;
 }

@@ -198,8 +198,8 @@ test_bounds(void)
            pg_manifest_add(w, &file, &err) == -1 && err.kind == ERROR_CORRUPT,
        "a path that is too long");
     path[64u * 1024 - 1] = '\0';
-    ok(pg_manifest_add(w, &file, &err) == 0 && pg_manifest_add(w, &file, &err) == 0,
-       "the longest, escaped");
+    for (int i = 0; i < 2; i++)
+        ok(pg_manifest_add(w, &file, &err) == 0, "the longest, escaped (%d)", i);
     ok(pg_manifest_add(w, &never, &err) == -1 && err.kind == ERROR_CORRUPT, "a time of no date");
     ok(pg_manifest_end(w, NULL, 0, &err) == 0, "it can be ended");
     strbuf_reset(&sink.text);
