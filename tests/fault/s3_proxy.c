@@ -23,11 +23,10 @@
  *   stall                        reads no body and answers nothing
  *   status CODE [S3CODE [HEADER:VALUE]]       answers itself, with S3's XML if there is an S3CODE
  *   pass-status CODE [S3CODE [HEADER:VALUE]]  the same after the store has done it
- *   html CODE                    answers itself as a proxy that knows nothing of S3
- *   pass-reset                   the store does it, the answer is lost
- *   cut-answer BYTES             closes after so much of the answer's body
- *   reset-answer BYTES           the same with a reset
- *   stall-answer BYTES           stops there
+ *   refuse-keys CODE S3CODE      answers a removal of many objects itself: each of its keys gets
+ * the error html CODE                answers itself as a proxy that knows nothing of S3 pass-reset
+ * the store does it, the answer is lost cut-answer BYTES             closes after so much of the
+ * answer's body reset-answer BYTES           the same with a reset stall-answer BYTES stops there
  *   corrupt BYTE                 flips a bit of that byte of the answer's body
  *   shorten BYTES                leaves so much of the answer's end away, and says so in
  * Content-Length no-range                     hides the Range header from the store
@@ -54,6 +53,7 @@
 
 #define PROXY_HEAD_BYTES (64u << 10)
 #define PROXY_BUFFER_BYTES (256u << 10)
+#define PROXY_DELETE_BYTES (4u << 20)
 #define PROXY_MAX_RULES 64
 #define PROXY_MAX_CONNECTIONS 512
 #define PROXY_MAX_WORDS 12
@@ -67,6 +67,7 @@ typedef enum ProxyAction
     PROXY_STALL,
     PROXY_STATUS,
     PROXY_PASS_STATUS,
+    PROXY_REFUSE_KEYS,
     PROXY_HTML,
     PROXY_PASS_RESET,
     PROXY_CUT_ANSWER,
@@ -89,6 +90,7 @@ static const struct
     {"stall", PROXY_STALL, false},
     {"status", PROXY_STATUS, true},
     {"pass-status", PROXY_PASS_STATUS, true},
+    {"refuse-keys", PROXY_REFUSE_KEYS, true},
     {"html", PROXY_HTML, true},
     {"pass-reset", PROXY_PASS_RESET, false},
     {"cut-answer", PROXY_CUT_ANSWER, true},
@@ -539,6 +541,60 @@ proxy_drop_body(ProxySide *client, uint64_t len)
     return proxy_flow(client, &flow, len);
 }
 
+/* Reads a DeleteObjects request and answers with an error for each of its keys, which are plain. */
+static bool
+proxy_refuse_keys(ProxySide *client, uint64_t len, const ProxyFault *fault)
+{
+    static const char begin[] = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult>";
+    static const char end[] = "</DeleteResult>";
+    char *request = NULL, *answer = NULL;
+    size_t have = 0, size, at;
+    bool good = false;
+
+    if (len > PROXY_DELETE_BYTES)
+        return false;
+    request = malloc(len + 1);
+    /* a key has at least 22 bytes of request around it, and less than 160 of answer */
+    size = 1024 + 9 * (size_t) len;
+    answer = malloc(size);
+    if (request == NULL || answer == NULL)
+        proxy_die("malloc");
+    while (have < len && (client->len > 0 || proxy_read_more(client)))
+    {
+        size_t part = client->len < len - have ? client->len : (size_t) len - have;
+
+        memcpy(request + have, client->buf, part);
+        proxy_consume(client, part);
+        have += part;
+    }
+    request[have] = '\0';
+    at = (size_t) snprintf(answer, size, "%s", begin);
+    for (const char *key = strstr(request, "<Key>"); key != NULL; key = strstr(key + 1, "<Key>"))
+    {
+        int key_len = (int) strcspn(key + 5, "<");
+
+        at += (size_t) snprintf(
+            answer + at, size - at,
+            "<Error><Key>%.*s</Key><Code>%s</Code><Message>made by s3_proxy</Message></Error>",
+            key_len, key + 5, fault->s3_code);
+    }
+    (void) snprintf(answer + at, size - at, "%s", end);
+    if (have == len)
+    {
+        char head[128];
+
+        (void) snprintf(
+            head, sizeof head,
+            "HTTP/1.1 %u Fault\r\nContent-Type: application/xml\r\nContent-Length: %zu\r\n\r\n",
+            (unsigned) fault->number, strlen(answer));
+        good = proxy_write(client->fd, head, strlen(head)) &&
+               proxy_write(client->fd, answer, strlen(answer));
+    }
+    free(request);
+    free(answer);
+    return good;
+}
+
 /* One request and its answer. false: the connection ends. */
 static bool
 proxy_serve_one(ProxySide *client, ProxySide *store, ProxyHead *head)
@@ -571,6 +627,8 @@ proxy_serve_one(ProxySide *client, ProxySide *store, ProxyHead *head)
         proxy_stall(client->fd, generation);
         return false;
     }
+    if (fault.action == PROXY_REFUSE_KEYS)
+        return proxy_refuse_keys(client, length, &fault);
     if (fault.action == PROXY_STATUS || fault.action == PROXY_HTML)
         return proxy_drop_body(client, length) && proxy_answer(client->fd, method, &fault);
     if (fault.action == PROXY_DELAY)
