@@ -24,8 +24,8 @@ uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
 
 /*
  * CRCs of pieces that come in any order, with zeros between them: the remainder of a piece is
- * linear, so that those of all pieces, each shifted by the bytes behind it, are put together by XOR,
- * and zeros need not be looked at. crc32c_whole makes the usual CRC of the sum.
+ * linear, so that those of all pieces, each shifted by the bytes behind it, are put together by
+ * XOR, and zeros need not be looked at. crc32c_whole makes the usual CRC of the sum.
  */
 uint32_t crc32c_piece(const void *data, size_t len, uint64_t bytes_behind);
 uint32_t crc32c_whole(uint32_t pieces, uint64_t total_bytes);
