@@ -12,24 +12,47 @@
  *
  *   add METHOD REGEX SKIP TIMES ACTION [ARG...]    "ok ID"
  *       of the requests with this METHOD ('*': any) and a target that matches the extended REGEX,
- * lets SKIP pass and breaks the next TIMES (0: all). The first rule that applies is taken. hits ID
- * "ok N": how many requests the rule has broken clear            forgets all rules; stalled
- * connections are closed down, up         closes all connections and refuses new ones; takes them
- * again stats            "ok requests N get N put N head N post N delete N connections N"
+ *       lets SKIP pass and breaks the next TIMES (0: all). The first rule that applies is taken.
+ *
+ *   hits ID       "ok N": how many requests the rule has broken
+ *
+ *   clear         forgets all rules; stalled connections are closed
+ *
+ *   down, up      closes all connections and refuses new ones; takes them again
+ *
+ *   stats         "ok requests N get N put N head N post N delete N connections N"
+ *
+ * Actions:
  *
  *   delay MS                     passes it on later, if the client is still there then
+ *
  *   reset                        connection reset once the head of the request is read
+ *
  *   cut-request BYTES            passes on so much of the request's body, then closes both ends
+ *
  *   stall                        reads no body and answers nothing
+ *
  *   status CODE [S3CODE [HEADER:VALUE]]       answers itself, with S3's XML if there is an S3CODE
+ *
  *   pass-status CODE [S3CODE [HEADER:VALUE]]  the same after the store has done it
- *   refuse-keys CODE S3CODE      answers a removal of many objects itself: each of its keys gets
- * the error html CODE                answers itself as a proxy that knows nothing of S3 pass-reset
- * the store does it, the answer is lost cut-answer BYTES             closes after so much of the
- * answer's body reset-answer BYTES           the same with a reset stall-answer BYTES stops there
+ *
+ *   refuse-keys CODE S3CODE      answers a removal of many objects: an error for each of its keys
+ *
+ *   html CODE                    answers itself as a proxy that knows nothing of S3
+ *
+ *   pass-reset                   the store does it, the answer is lost
+ *
+ *   cut-answer BYTES             closes after so much of the answer's body
+ *
+ *   reset-answer BYTES           the same with a reset
+ *
+ *   stall-answer BYTES           stops there
+ *
  *   corrupt BYTE                 flips a bit of that byte of the answer's body
- *   shorten BYTES                leaves so much of the answer's end away, and says so in
- * Content-Length no-range                     hides the Range header from the store
+ *
+ *   shorten BYTES                leaves so much of the answer's end away, and from Content-Length
+ *
+ *   no-range                     hides the Range header from the store
  */
 #include <arpa/inet.h>
 #include <errno.h>
