@@ -719,7 +719,7 @@ sub many
             unit => 's',
             goal => 10,
             details => {
-                store_requests => $said->{store_requests},
+                store_requests => $said->{store_requests} // $said->{clusters}[0]{store_requests},
                 cpu_s => Bench::median(map { ($_->{user_ms} + $_->{sys_ms}) / 1000 } @runs),
                 rss_mib => Bench::percentile(1, map { $_->{rss_kib} } @runs) / 1024,
             });
