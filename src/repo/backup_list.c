@@ -64,14 +64,13 @@ backup_start_put(Repository *repo, const BackupStart *start, const Deadline *dl,
 static int
 backup_start_parse(const char *text, size_t len, BackupStart *out, Error *err)
 {
-    json_error_t why;
-    AUTO(json_read_free) json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    AUTO(json_read_free) json_t *doc = NULL;
     BackupStart start = {0};
     uint32_t format;
     char kind[16];
 
-    if (!json_is_object(doc))
-        return error_set(err, ERROR_CORRUPT, "it is not a JSON object");
+    if (json_read_object(text, len, &doc, err) < 0)
+        return -1;
     if (!json_read_u32(doc, "format", &format) || format != BACKUP_FORMAT)
     {
         (void) error_set(err, ERROR_CORRUPT, "it is not of format %d", BACKUP_FORMAT);

@@ -5,10 +5,46 @@
  */
 #include "repo/json_read.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "common/parse.h"
+
+#define JSON_READ_PROBE_BYTES 65536
+
+/*
+ * Where it has no memory for a token, jansson says that the token is invalid. So damage is only
+ * what is found twice, with memory to be had.
+ */
+int
+json_read_object(const char *text, size_t len, json_t **out, Error *err)
+{
+    json_error_t why = {0};
+    json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    void *probe;
+
+    if (doc == NULL)
+        doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    if (json_is_object(doc))
+    {
+        *out = doc;
+        return 0;
+    }
+    if (doc != NULL)
+    {
+        json_decref(doc);
+        return error_set(err, ERROR_CORRUPT, "it is not a JSON object");
+    }
+    probe = len < SIZE_MAX - JSON_READ_PROBE_BYTES ? malloc(len + JSON_READ_PROBE_BYTES) : NULL;
+    if (probe == NULL || json_error_code(&why) == json_error_out_of_memory || why.text[0] == '\0')
+    {
+        free(probe);
+        return error_nomem(err);
+    }
+    free(probe);
+    return error_set(err, ERROR_CORRUPT, "it is not a JSON object: %s", why.text);
+}
 
 void
 json_read_free(json_t **doc)

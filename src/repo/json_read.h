@@ -11,6 +11,11 @@
 
 #include "pg/wal.h"
 
+/*
+ * A document that is an object, *out the caller's. CORRUPT says why it is none; NOMEM is never told
+ * as that, which the library alone does not tell apart.
+ */
+MUST_CHECK int json_read_object(const char *text, size_t len, json_t **out, Error *err);
 void json_read_free(json_t **doc); /* for AUTO */
 
 /* A text that fits cap with its NUL. */

@@ -405,17 +405,9 @@ int
 manifest_line_parse(
     const char *text, size_t len, ChecksumAlgorithm checksum, ManifestLine *line, Error *err)
 {
-    json_error_t why;
-
     manifest_line_reset(line);
-    line->doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
-    if (line->doc == NULL && json_error_code(&why) == json_error_out_of_memory)
-        return error_nomem(err);
-    if (!json_is_object(line->doc))
-    {
-        manifest_line_reset(line);
-        return error_set(err, ERROR_CORRUPT, "it is not a JSON object");
-    }
+    if (json_read_object(text, len, &line->doc, err) < 0)
+        return -1;
     if (line_parse_doc(line, checksum, err) < 0)
     {
         manifest_line_reset(line);

@@ -13,6 +13,7 @@
 
 #include "common/fs.h"
 #include "common/parse.h"
+#include "repo/json_read.h"
 #include "store/s3.h"
 
 /* One part, its label and the frames around it. */
@@ -158,12 +159,6 @@ repository_load_identities(const Config *cfg, AgeIdentities **out, Error *err)
 
 /* ---- cluster.json ---- */
 
-static void
-json_freep(json_t **p)
-{
-    json_decref(*p);
-}
-
 static int
 repository_bad_description(const char *member, Error *err)
 {
@@ -198,16 +193,13 @@ description_u32(const json_t *doc, const char *member, uint32_t *out)
 int
 repository_parse_description(const char *text, size_t len, RepositoryDescription *out, Error *err)
 {
-    json_error_t why;
-    AUTO(json_freep) json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    AUTO(json_read_free) json_t *doc = NULL;
     RepositoryDescription d = {0};
     uint32_t format, major;
     char sysid[32];
 
-    if (doc == NULL || !json_is_object(doc))
-        return error_set(
-            err, ERROR_CORRUPT, "\"%s\" is not a JSON object: %s", REPOSITORY_DESCRIPTION_KEY,
-            doc == NULL ? why.text : "other type");
+    if (json_read_object(text, len, &doc, err) < 0)
+        return error_wrap(err, "\"%s\"", REPOSITORY_DESCRIPTION_KEY);
     if (!description_u32(doc, "format", &format))
         return repository_bad_description("format", err);
     if (format != REPOSITORY_FORMAT)
@@ -250,7 +242,7 @@ repository_format_description(const RepositoryDescription *d, char **out, Error 
 
     (void) snprintf(sysid, sizeof sysid, "%" PRIu64, d->system_identifier);
 
-    AUTO(json_freep)
+    AUTO(json_read_free)
     json_t *doc = json_pack(
         "{s:i, s:s, s:s, s:i, s:I, s:I, s:b, s:s, s:s}", "format", REPOSITORY_FORMAT, "cluster",
         d->cluster, "system_identifier", sysid, "postgresql_major", d->pg_major, "segment_bytes",

@@ -27,6 +27,7 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "pg/control.h"
+#include "repo/json_read.h"
 
 #define PLACE_MARKER_MAX (1024 * 1024)
 #define PLACE_TEMPORARY ".walrestore" /* of a file that is being written: behind its name */
@@ -240,18 +241,16 @@ place_read_marker(const char *path, json_t **out, Error *err)
     char file[PLACE_PATH_MAX + 32];
     AUTO(free_text) char *text = NULL;
     size_t len;
-    json_error_t json_err;
 
     if ((size_t) snprintf(file, sizeof file, "%s/" PLACE_MARKER, path) >= sizeof file)
         return error_set(err, ERROR_USAGE, "path \"%.64s...\" is too long", path);
     if (fs_read_file(file, PLACE_MARKER_MAX, &text, &len, err) < 0)
         return -1;
-    *out = json_loadb(text, len, 0, &json_err);
-    if (!json_is_object(*out))
+    if (json_read_object(text, len, out, err) < 0)
     {
-        json_decref(*out);
-        *out = NULL;
-        (void) error_set(err, ERROR_CORRUPT, "\"%s\" is damaged: %s", file, json_err.text);
+        if (err->kind != ERROR_CORRUPT)
+            return error_wrap(err, "could not read \"%s\"", file);
+        (void) error_wrap(err, "\"%s\" is damaged", file);
         return error_hint(
             err, "An interrupted restore left it; empty the directory and its tablespaces.");
     }
