@@ -40,7 +40,9 @@ manifest_writer_new(CodecSpec codec, ManifestWriter **out, Error *err)
         return error_nomem(err);
     }
     /* names repeat themselves too much to store them as they are */
-    w->codec = codec.method == CODEC_NONE ? (CodecSpec){.method = CODEC_LZ4} : codec;
+    w->codec = codec;
+    if (codec.method == CODEC_NONE)
+        w->codec = (CodecSpec){.method = CODEC_LZ4};
     strbuf_init(&w->text, SIZE_MAX);
     strbuf_init(&w->frames, MANIFEST_STORED_MAX);
     *out = w;

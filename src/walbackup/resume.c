@@ -467,7 +467,8 @@ resume_note_use(const Resume *r, BackupHeader *header, Error *err)
 int
 resume_finish(Resume *resume, BackupRun *run, Error *err)
 {
-    AUTO(free_text) char *memory = calloc(MAX(resume->file_count, 1), sizeof(ResumeFile *));
+    AUTO(free_text)
+    char *memory = reallocarray(NULL, MAX(resume->file_count, 1), sizeof(ResumeFile *));
     ResumeFile **taken = (ResumeFile **) (void *) memory;
     size_t count = 0, next = 0;
 
