@@ -12,16 +12,15 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
-#include "common/crc32c.h"
+#include "common/array.h"
 #include "common/fs.h"
 #include "pg/incremental_file.h"
 #include "repo/bundle_internal.h"
+#include "repo/file_digest.h"
 #include "stream/codec_frame.h"
 
 /* Checksums and copy see a slice while it is in the processor's cache. */
@@ -45,9 +44,7 @@ struct BundleWriter
 
     BackupFile *file; /* the caller's; NULL: between files */
     uint64_t left;    /* of its content */
-    uint32_t crc;
-    EVP_MD_CTX *sha256;
-    XXH3_state_t *xxh;
+    FileDigester *digester;
 
     CodecFrameEncoder *encoder;
     uint8_t *frame; /* BACKUP_FRAME_BYTES of them */
@@ -81,16 +78,12 @@ bundle_writer_begin_part(BundleWriter *w, Error *err)
 static int
 bundle_writer_add_frame_bytes(Bundle *bundle, size_t frame_bytes, Error *err)
 {
-    if (bundle->frame_count == bundle->frame_cap)
-    {
-        size_t cap = bundle->frame_cap == 0 ? 1024 : 2 * bundle->frame_cap;
-        uint32_t *grown = reallocarray(bundle->frame_bytes, cap, sizeof *grown);
+    uint32_t *grown = array_grow(
+        bundle->frame_bytes, bundle->frame_count, &bundle->frame_cap, sizeof *grown, err);
 
-        if (grown == NULL)
-            return error_nomem(err);
-        bundle->frame_bytes = grown;
-        bundle->frame_cap = cap;
-    }
+    if (grown == NULL)
+        return -1;
+    bundle->frame_bytes = grown;
     bundle->frame_bytes[bundle->frame_count++] = (uint32_t) frame_bytes;
     return 0;
 }
@@ -349,17 +342,6 @@ bundle_writer_write_header(BundleWriter *w, const BackupFile *file, Error *err)
 }
 
 static int
-bundle_writer_begin_sums(BundleWriter *w, Error *err)
-{
-    w->crc = 0;
-    (void) XXH3_128bits_reset(w->xxh);
-    if (bundle_set_options(w->set)->checksum == CHECKSUM_SHA256 &&
-        EVP_DigestInit_ex(w->sha256, EVP_sha256(), NULL) != 1)
-        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-    return 0;
-}
-
-static int
 bundle_writer_begin(BundleWriter *w, BackupFile *file, Error *err)
 {
     assert(w->file == NULL);
@@ -374,7 +356,7 @@ bundle_writer_begin(BundleWriter *w, BackupFile *file, Error *err)
         bundle_writer_close_bundle(w, err) < 0)
         return -1;
     if (bundle_writer_open_bundle(w, err) < 0 || bundle_writer_write_header(w, file, err) < 0 ||
-        bundle_writer_begin_sums(w, err) < 0)
+        file_digester_begin(w->digester, err) < 0)
         return -1;
     file->bundle = w->bundle->no;
     file->offset = w->tar_bytes;
@@ -402,21 +384,9 @@ bundle_writer_begin_file(BundleWriter *w, BackupFile *file, Error *err)
 static int
 bundle_writer_write_slice(BundleWriter *w, const uint8_t *data, size_t len, Error *err)
 {
-    switch (bundle_set_options(w->set)->checksum)
-    {
-        case CHECKSUM_NONE:
-            break;
-        case CHECKSUM_CRC32C:
-            w->crc = crc32c(w->crc, data, len);
-            break;
-        case CHECKSUM_SHA256:
-            if (EVP_DigestUpdate(w->sha256, data, len) != 1)
-                return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-            break;
-    }
-    (void) XXH3_128bits_update(w->xxh, data, len);
-    if (bundle_writer_tar_check(w, archive_write_data(w->tar, data, len) == (la_ssize_t) len, err) <
-        0)
+    if (file_digester_add(w->digester, data, len, err) < 0 ||
+        bundle_writer_tar_check(w, archive_write_data(w->tar, data, len) == (la_ssize_t) len, err) <
+            0)
         return -1;
     w->left -= len;
     return 0;
@@ -453,8 +423,7 @@ static int
 bundle_writer_end(BundleWriter *w, Error *err)
 {
     BackupFile *file = w->file;
-    ChecksumAlgorithm checksum = bundle_set_options(w->set)->checksum;
-    XXH128_canonical_t xxh;
+    FileDigest digest;
 
     if (w->left > 0)
         return error_set(
@@ -462,16 +431,11 @@ bundle_writer_end(BundleWriter *w, Error *err)
             (unsigned long long) file->stored_bytes);
     if (bundle_writer_tar_check(w, archive_write_finish_entry(w->tar) == ARCHIVE_OK, err) < 0)
         return -1;
-    memset(file->checksum, 0, sizeof file->checksum);
-    if (checksum == CHECKSUM_CRC32C)
-        checksum_from_crc32c(w->crc, file->checksum);
-    else if (
-        checksum == CHECKSUM_SHA256 && EVP_DigestFinal_ex(w->sha256, file->checksum, NULL) != 1)
-        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-    XXH128_canonicalFromHash(&xxh, XXH3_128bits_digest(w->xxh));
-    static_assert(sizeof xxh.digest == sizeof file->xxh128, "XXH128 is what the manifest has");
-    memcpy(file->xxh128, xxh.digest, sizeof file->xxh128);
-    manifest_format_file(file, checksum, &w->bundle->files);
+    if (file_digester_end(w->digester, &digest, err) < 0)
+        return -1;
+    memcpy(file->checksum, digest.checksum, sizeof file->checksum);
+    memcpy(file->xxh128, digest.xxh128, sizeof file->xxh128);
+    manifest_format_file(file, bundle_set_options(w->set)->checksum, &w->bundle->files);
     return strbuf_finish(&w->bundle->files, err);
 }
 
@@ -507,11 +471,11 @@ bundle_writer_build(BundleWriter *w, Error *err)
     const BundleOptions *options = bundle_set_options(w->set);
 
     w->frame = fs_alloc_io(BACKUP_FRAME_BYTES);
-    w->xxh = XXH3_createState();
     w->entry = archive_entry_new();
-    w->sha256 = EVP_MD_CTX_new();
-    if (w->frame == NULL || w->xxh == NULL || w->entry == NULL || w->sha256 == NULL)
+    if (w->frame == NULL || w->entry == NULL)
         return error_nomem(err);
+    if (file_digester_new(options->checksum, &w->digester, err) < 0)
+        return -1;
     return codec_frame_encoder_new(
         options->repo->format.codec, BACKUP_FRAME_BYTES, &w->encoder, err);
 }
@@ -543,8 +507,7 @@ bundle_writer_free(BundleWriter *w)
     bundle_set_remove_writer(w->set);
     codec_frame_encoder_free(w->encoder);
     archive_entry_free(w->entry);
-    EVP_MD_CTX_free(w->sha256);
-    (void) XXH3_freeState(w->xxh);
+    file_digester_free(w->digester);
     free(w->zeros);
     free(w->frame);
     free(w);

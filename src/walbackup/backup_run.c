@@ -6,18 +6,17 @@
 #include "walbackup/backup_run.h"
 
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "common/crc32c.h"
 #include "common/fs.h"
 #include "common/log.h"
 #include "pg/control.h"
 #include "pg/incremental_file.h"
 #include "repo/catalog.h"
+#include "repo/file_digest.h"
 #include "walbackup/parent.h"
 #include "walbackup/resume.h"
 #include "walbackup/stored.h"
@@ -361,25 +360,6 @@ final_store(FinalFiles *f, BackupFile *file, const void *data, Error *err)
     return bundle_writer_end_file(f->writer, err);
 }
 
-/* The bundle's writer makes it too, but PostgreSQL's manifest stands in front of pg_control. */
-static int
-final_checksum(const FinalFiles *f, const void *data, size_t len, uint8_t *out, Error *err)
-{
-    switch (f->run->options.checksum)
-    {
-        case CHECKSUM_NONE:
-            break;
-        case CHECKSUM_CRC32C:
-            checksum_from_crc32c(crc32c(0, data, len), out);
-            break;
-        case CHECKSUM_SHA256:
-            if (EVP_Digest(data, len, out, NULL, EVP_sha256(), NULL) != 1)
-                return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-            break;
-    }
-    return 0;
-}
-
 static int
 final_store_manifest(FinalFiles *f, Error *err)
 {
@@ -431,6 +411,7 @@ backup_store_last(BackupRun *run, const BackupEnd *end, Error *err)
 {
     static const ManifestHandlers owner = {.file = final_note_owner};
     AUTO(bundle_writer_freep) BundleWriter *writer = NULL;
+    FileDigest control;
     FinalFiles f = {
         .run = run, .end = end, .now_s = clock_wall_us() / 1000000, .mode = BACKUP_FILE_MODE};
 
@@ -445,8 +426,11 @@ backup_store_last(BackupRun *run, const BackupEnd *end, Error *err)
     f.control = final_file(&f, "global/pg_control", end->control_len);
     if (final_store(&f, &f.label, end->label_text, err) < 0 ||
         (end->map_len > 0 && final_store(&f, &f.map, end->map_text, err) < 0) ||
-        final_checksum(&f, end->control, end->control_len, f.control.checksum, err) < 0 ||
-        final_store_manifest(&f, err) < 0 || final_store(&f, &f.control, end->control, err) < 0 ||
+        file_digest_bytes(end->control, end->control_len, run->options.checksum, &control, err) < 0)
+        return -1;
+    /* the bundle's writer makes it too, but PostgreSQL's manifest stands in front of pg_control */
+    memcpy(f.control.checksum, control.checksum, sizeof f.control.checksum);
+    if (final_store_manifest(&f, err) < 0 || final_store(&f, &f.control, end->control, err) < 0 ||
         bundle_writer_close(writer, err) < 0)
         return -1;
     return bundle_set_finish(run->bundles, err);

@@ -11,19 +11,17 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
-#include "common/crc32c.h"
 #include "common/fs.h"
 #include "common/log.h"
 #include "pg/incremental_file.h"
+#include "repo/file_digest.h"
 #include "walbackup/changes.h"
 #include "walbackup/local.h"
 #include "walbackup/resume.h"
@@ -205,72 +203,18 @@ local_check_pages(LocalFile *f, uint8_t *buf, uint32_t block, size_t count, Erro
 
 /* ---- digests without storing ---- */
 
-typedef struct LocalDigest
-{
-    XXH3_state_t *xxh;  /* owned */
-    EVP_MD_CTX *sha256; /* owned; NULL when the checksum is another */
-    uint32_t crc;
-    uint8_t xxh128[16];
-    uint8_t checksum[CHECKSUM_MAX_BYTES];
-} LocalDigest;
-
-static void
-local_digest_reset(LocalDigest *d)
-{
-    (void) XXH3_freeState(d->xxh);
-    EVP_MD_CTX_free(d->sha256);
-}
-
-static int
-local_digest_begin(LocalDigest *d, ChecksumAlgorithm checksum, Error *err)
-{
-    d->xxh = XXH3_createState();
-    if (checksum == CHECKSUM_SHA256)
-        d->sha256 = EVP_MD_CTX_new();
-    if (d->xxh == NULL || (checksum == CHECKSUM_SHA256 && d->sha256 == NULL))
-        return error_nomem(err);
-    (void) XXH3_128bits_reset(d->xxh);
-    if (d->sha256 != NULL && EVP_DigestInit_ex(d->sha256, EVP_sha256(), NULL) != 1)
-        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-    return 0;
-}
-
-static int
-local_digest_add(LocalDigest *d, const void *data, size_t len, Error *err)
-{
-    (void) XXH3_128bits_update(d->xxh, data, len);
-    if (d->sha256 == NULL)
-        d->crc = crc32c(d->crc, data, len);
-    else if (EVP_DigestUpdate(d->sha256, data, len) != 1)
-        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-    return 0;
-}
-
-static int
-local_digest_end(LocalDigest *d, Error *err)
-{
-    XXH128_canonical_t canonical;
-
-    static_assert(sizeof canonical == sizeof d->xxh128, "an XXH128 has 16 bytes");
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(d->xxh));
-    memcpy(d->xxh128, &canonical, sizeof d->xxh128);
-    if (d->sha256 == NULL)
-        checksum_from_crc32c(d->crc, d->checksum);
-    else if (EVP_DigestFinal_ex(d->sha256, d->checksum, NULL) != 1)
-        return error_set(err, ERROR_IO, "could not compute SHA-256: OpenSSL failed");
-    return 0;
-}
-
 /*
  * Reads all of the file; it stays in the buffer if it fits. check: page checksums are looked at, as
  * for a file that is stored.
  */
 static int
-local_digest_file(LocalFile *f, bool check, LocalDigest *d, Error *err)
+local_digest_file(LocalFile *f, bool check, FileDigest *out, Error *err)
 {
+    AUTO(file_digester_freep) FileDigester *d = NULL;
     uint8_t *buf = f->c->buf;
 
-    if (local_digest_begin(d, f->c->local->run->options.checksum, err) < 0)
+    if (file_digester_new(f->c->local->run->options.checksum, &d, err) < 0 ||
+        file_digester_begin(d, err) < 0)
         return -1;
     for (uint64_t at = 0; at < f->bytes; at += LOCAL_READ_BYTES)
     {
@@ -280,11 +224,11 @@ local_digest_file(LocalFile *f, bool check, LocalDigest *d, Error *err)
 
         if (local_read(f, buf, len, at, &got, err) < 0 ||
             (check && local_check_pages(f, buf, block, got / DATA_PAGE_BYTES, err) < 0) ||
-            local_digest_add(d, buf, len, err) < 0)
+            file_digester_add(d, buf, len, err) < 0)
             return -1;
     }
     f->buffered = f->bytes <= LOCAL_READ_BYTES;
-    return local_digest_end(d, err);
+    return file_digester_end(d, out, err);
 }
 
 /* ---- storing ---- */
@@ -411,7 +355,7 @@ local_store_pages(LocalFile *f, const BackupFile *entry, Error *err)
 static int
 local_store_if_other(LocalFile *f, const BackupFile *entry, Error *err)
 {
-    AUTO(local_digest_reset) LocalDigest digest = {0};
+    FileDigest digest;
 
     if (local_digest_file(f, false, &digest, err) < 0)
         return -1;
@@ -426,13 +370,12 @@ local_store_if_other(LocalFile *f, const BackupFile *entry, Error *err)
 static int
 local_take_up(LocalFile *f, const BackupFile *entry, bool *taken, Error *err)
 {
-    AUTO(local_digest_reset) LocalDigest digest = {0};
+    FileDigest digest;
     BackupRun *run = f->c->local->run;
 
     if (local_digest_file(f, true, &digest, err) < 0)
         return -1;
-    *taken = memcmp(digest.xxh128, entry->xxh128, sizeof digest.xxh128) == 0 &&
-             memcmp(digest.checksum, entry->checksum, checksum_bytes(run->options.checksum)) == 0;
+    *taken = file_digest_matches(&digest, run->options.checksum, entry);
     if (*taken)
         return resume_take(run->resume, entry, &f->line, err);
     /* they are found again when the file is stored */

@@ -8,11 +8,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "common/log.h"
 #include "pg/data_page.h"
 #include "pg/incremental_file.h"
+#include "repo/file_digest.h"
 #include "walbackup/changes.h"
 #include "walbackup/spill.h"
 
@@ -44,7 +44,7 @@ struct StreamFile
     uint8_t *header; /* of an incremental file, while it is not whole; owned */
     size_t header_len;
     size_t header_cap;
-    XXH3_state_t *hash; /* owned */
+    FileDigester *digester; /* owned; for XXH128 alone */
     Spill spill;
 };
 
@@ -67,11 +67,10 @@ stream_file_new(const StreamRules *rules, BundleWriter *writer, StreamFile **out
     sf->rules = rules;
     sf->writer = writer;
     spill_init(&sf->spill, rules->spill_dir, SPILL_MEMORY_BYTES);
-    sf->hash = XXH3_createState();
-    if (sf->hash == NULL)
+    if (file_digester_new(CHECKSUM_NONE, &sf->digester, err) < 0)
     {
         stream_file_free(sf);
-        return error_nomem(err);
+        return -1;
     }
     *out = sf;
     return 0;
@@ -84,7 +83,7 @@ stream_file_free(StreamFile *sf)
         return;
     stream_entry_free(sf->entry);
     free(sf->header);
-    (void) XXH3_freeState(sf->hash);
+    file_digester_free(sf->digester);
     spill_reset(&sf->spill);
     free(sf);
 }
@@ -154,8 +153,8 @@ stream_file_begin(StreamFile *sf, StreamEntry *entry, Error *err)
     sf->relation = data_file_parse_relation(entry->path, &relation);
     sf->first_block = sf->relation ? relation.segment * DATA_SEGMENT_BLOCKS : 0;
     sf->plan = stream_file_plan(sf);
-    if (sf->plan == PLAN_DIGEST)
-        (void) XXH3_128bits_reset(sf->hash);
+    if (sf->plan == PLAN_DIGEST && file_digester_begin(sf->digester, err) < 0)
+        return -1;
     entry->file.bytes = entry->content_bytes;
     if (sf->plan != PLAN_PASS)
         return 0;
@@ -341,9 +340,9 @@ stream_file_write(StreamFile *sf, const void *data, size_t len, Error *err)
         case PLAN_PAGES:
             return stream_file_keep_pages(sf, data, len, err);
         case PLAN_DIGEST:
-            if (stream_file_check_pages(sf, data, len, err) < 0)
+            if (stream_file_check_pages(sf, data, len, err) < 0 ||
+                file_digester_add(sf->digester, data, len, err) < 0)
                 return -1;
-            (void) XXH3_128bits_update(sf->hash, data, len);
             return spill_append(&sf->spill, data, len, err);
         case PLAN_LEAVE_OUT:
             break;
@@ -391,10 +390,11 @@ static int
 stream_file_put_by_digest(StreamFile *sf, Error *err)
 {
     BackupFile *file = &sf->entry->file;
-    XXH128_canonical_t digest;
+    FileDigest digest;
 
-    XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(sf->hash));
-    if (memcmp(digest.digest, sf->parent->xxh128, sizeof digest.digest) == 0)
+    if (file_digester_end(sf->digester, &digest, err) < 0)
+        return -1;
+    if (memcmp(digest.xxh128, sf->parent->xxh128, sizeof digest.xxh128) == 0)
     {
         spill_clear(&sf->spill);
         return stream_file_put_incremental(sf, err);

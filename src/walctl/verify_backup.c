@@ -6,14 +6,12 @@
  * one frame are in memory at a time.
  */
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
-#include "common/crc32c.h"
 #include "repo/bundle_read.h"
+#include "repo/file_digest.h"
 #include "repo/retention.h"
 #include "walctl/verify.h"
 
@@ -24,13 +22,11 @@ typedef struct VerifyFiles
     const Manifest *manifest;
     const BackupFile **files; /* of the bundle, by offset; owned */
     size_t count;
-    size_t next;  /* the file that the next byte is of, or that comes behind it */
-    uint64_t at;  /* position in the tar archive */
-    bool skipped; /* bytes of the file at next are missing: it is not judged */
-    uint32_t crc;
-    XXH3_state_t *xxh;  /* owned */
-    EVP_MD_CTX *sha256; /* owned */
-    uint64_t wrong;     /* files with another digest */
+    size_t next;            /* the file that the next byte is of, or that comes behind it */
+    uint64_t at;            /* position in the tar archive */
+    bool skipped;           /* bytes of the file at next are missing: it is not judged */
+    FileDigester *digester; /* owned */
+    uint64_t wrong;         /* files with another digest */
     const char *first_wrong;
 } VerifyFiles;
 
@@ -47,18 +43,15 @@ static void
 verify_files_reset(VerifyFiles *vf)
 {
     free(vf->files);
-    (void) XXH3_freeState(vf->xxh);
-    EVP_MD_CTX_free(vf->sha256);
+    file_digester_free(vf->digester);
     *vf = (VerifyFiles){0};
 }
 
-static void
-verify_files_begin(VerifyFiles *vf)
+static int
+verify_files_begin(VerifyFiles *vf, Error *err)
 {
-    vf->crc = 0;
     vf->skipped = false;
-    (void) XXH3_128bits_reset(vf->xxh);
-    (void) EVP_DigestInit_ex(vf->sha256, EVP_sha256(), NULL);
+    return file_digester_begin(vf->digester, err);
 }
 
 static int
@@ -66,46 +59,35 @@ verify_files_init(VerifyFiles *vf, const Manifest *manifest, uint32_t bundle, Er
 {
     *vf = (VerifyFiles){.manifest = manifest};
     vf->files = calloc(manifest->file_count + 1, sizeof(void *));
-    vf->xxh = XXH3_createState();
-    vf->sha256 = EVP_MD_CTX_new();
-    if (vf->files == NULL || vf->xxh == NULL || vf->sha256 == NULL)
+    if (vf->files == NULL)
         return error_nomem(err);
+    if (file_digester_new(manifest->header.checksum, &vf->digester, err) < 0)
+        return -1;
     for (size_t i = 0; i < manifest->file_count; i++)
         if (manifest->files[i].kind != BACKUP_FILE_FOLDER && manifest->files[i].bundle == bundle)
             vf->files[vf->count++] = &manifest->files[i];
     qsort(vf->files, vf->count, sizeof(void *), verify_files_compare);
-    verify_files_begin(vf);
-    return 0;
+    return verify_files_begin(vf, err);
 }
 
-static void
-verify_files_end_one(VerifyFiles *vf)
+static int
+verify_files_end_one(VerifyFiles *vf, Error *err)
 {
     const BackupFile *file = vf->files[vf->next];
-    uint8_t checksum[CHECKSUM_MAX_BYTES] = {0};
-    XXH128_canonical_t xxh;
-    bool same = true;
+    FileDigest digest;
 
-    if (!vf->skipped)
-    {
-        XXH128_canonicalFromHash(&xxh, XXH3_128bits_digest(vf->xxh));
-        same = memcmp(xxh.digest, file->xxh128, sizeof file->xxh128) == 0;
-        if (vf->manifest->header.checksum == CHECKSUM_CRC32C)
-            checksum_from_crc32c(vf->crc, checksum);
-        else if (vf->manifest->header.checksum == CHECKSUM_SHA256)
-            same = same && EVP_DigestFinal_ex(vf->sha256, checksum, NULL) == 1;
-        same = same &&
-               memcmp(checksum, file->checksum, checksum_bytes(vf->manifest->header.checksum)) == 0;
-    }
-    if (!same && vf->wrong++ == 0)
+    if (file_digester_end(vf->digester, &digest, err) < 0)
+        return -1;
+    if (!vf->skipped && !file_digest_matches(&digest, vf->manifest->header.checksum, file) &&
+        vf->wrong++ == 0)
         vf->first_wrong = file->path;
     vf->next++;
-    verify_files_begin(vf);
+    return verify_files_begin(vf, err);
 }
 
 /* The next bytes of the archive; data NULL: they could not be read. */
-static void
-verify_files_pass(VerifyFiles *vf, const uint8_t *data, uint64_t len)
+static int
+verify_files_pass(VerifyFiles *vf, const uint8_t *data, uint64_t len, Error *err)
 {
     uint64_t end = vf->at + len;
 
@@ -119,22 +101,17 @@ verify_files_pass(VerifyFiles *vf, const uint8_t *data, uint64_t len)
             break;
         if (to > from && data == NULL)
             vf->skipped = true;
-        else if (to > from)
-        {
-            const uint8_t *bytes = data + (from - vf->at);
-            size_t n = (size_t) (to - from);
-
-            if (vf->manifest->header.checksum == CHECKSUM_CRC32C)
-                vf->crc = crc32c(vf->crc, bytes, n);
-            else if (vf->manifest->header.checksum == CHECKSUM_SHA256)
-                (void) EVP_DigestUpdate(vf->sha256, bytes, n);
-            (void) XXH3_128bits_update(vf->xxh, bytes, n);
-        }
+        else if (
+            to > from &&
+            file_digester_add(vf->digester, data + (from - vf->at), (size_t) (to - from), err) < 0)
+            return -1;
         if (file->offset + file->stored_bytes > end)
             break;
-        verify_files_end_one(vf);
+        if (verify_files_end_one(vf, err) < 0)
+            return -1;
     }
     vf->at = end;
+    return 0;
 }
 
 /* ---- one bundle ---- */
@@ -186,7 +163,7 @@ verify_part_failed(
 /* Every part of the bundle, in order. */
 static int
 verify_read_bundle(
-    Verify *v, const VerifyTask *t, BundleReader *reader, VerifyFiles *vf, Error *err UNUSED)
+    Verify *v, const VerifyTask *t, BundleReader *reader, VerifyFiles *vf, Error *err)
 {
     const Manifest *m = &t->backup->manifest;
 
@@ -204,7 +181,8 @@ verify_read_bundle(
         if (bundle_reader_fetch(reader, part, &dl, &why) < 0)
         {
             verify_part_failed(v, t, vf, part, bytes, &why);
-            verify_files_pass(vf, NULL, bytes);
+            if (verify_files_pass(vf, NULL, bytes, err) < 0)
+                return -1;
             continue;
         }
         for (uint32_t n = 0; n < part->frame_count; n++)
@@ -214,15 +192,13 @@ verify_read_bundle(
             const uint8_t *data;
             size_t len;
 
-            if (good && bundle_reader_frame(reader, n, &data, &len, &why) == 0)
+            if (good && bundle_reader_frame(reader, n, &data, &len, &why) < 0)
             {
-                verify_files_pass(vf, data, len);
-                continue;
-            }
-            if (good)
                 verify_part_failed(v, t, vf, part, expected, &why);
-            good = false;
-            verify_files_pass(vf, NULL, expected);
+                good = false;
+            }
+            if (verify_files_pass(vf, good ? data : NULL, expected, err) < 0)
+                return -1;
         }
         if (good)
             verify_count_good(v, part->stored_bytes, bytes);

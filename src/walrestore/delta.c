@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "common/fs.h"
-#include "walrestore/digest.h"
+#include "repo/file_digest.h"
 #include "walrestore/workers.h"
 
 #define DELTA_DEPTH_MAX 64

@@ -14,7 +14,7 @@
 
 #include "common/fs.h"
 #include "common/log.h"
-#include "walrestore/digest.h"
+#include "repo/file_digest.h"
 #include "walrestore/parts.h"
 
 #define FINISH_BUFFER (64u * 1024u)

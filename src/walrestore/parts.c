@@ -18,7 +18,7 @@
 #include "common/fs.h"
 #include "pg/data_page.h"
 #include "repo/bundle_read.h"
-#include "walrestore/digest.h"
+#include "repo/file_digest.h"
 #include "walrestore/workers.h"
 
 #define PARTS_LOCKS 64

@@ -18,9 +18,9 @@
 #include "common/fs.h"
 #include "pg/incremental_file.h"
 #include "repo/bundle_write.h"
+#include "repo/file_digest.h"
 #include "tap.h"
 #include "tempdir.h"
-#include "walrestore/digest.h"
 #include "walrestore/finish.h"
 #include "walrestore/parts.h"
 
