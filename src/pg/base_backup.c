@@ -152,22 +152,6 @@ base_backup_parse_message(const void *buf, size_t len, BaseBackupMessage *out, E
     return 0;
 }
 
-/* Components without a "..", and none empty. */
-static bool
-archive_name_stays_inside(const char *name)
-{
-    for (;;)
-    {
-        size_t n = strcspn(name, "/");
-
-        if (n == 0 || (n == 1 && name[0] == '.') || (n == 2 && name[0] == '.' && name[1] == '.'))
-            return false;
-        if (name[n] == '\0')
-            return true;
-        name += n + 1;
-    }
-}
-
 int
 base_backup_map_path(uint32_t tablespace, const char *name, char *buf, size_t len, Error *err)
 {
@@ -185,7 +169,7 @@ base_backup_map_path(uint32_t tablespace, const char *name, char *buf, size_t le
             name);
     memcpy(buf + used, rest, n);
     buf[used + n] = '\0';
-    if (!archive_name_stays_inside(buf + used))
+    if (!data_path_valid(buf + used))
         return error_set(
             err, ERROR_CORRUPT,
             "the server sends a file \"%.512s\", which is not in its data "

@@ -9,6 +9,24 @@
 #include <stdio.h>
 #include <string.h>
 
+bool
+data_path_valid(const char *path)
+{
+    if (strlen(path) >= DATA_PATH_MAX)
+        return false;
+    for (;;)
+    {
+        size_t len = strcspn(path, "/");
+
+        if (len == 0 || (len == 1 && path[0] == '.') ||
+            (len == 2 && path[0] == '.' && path[1] == '.'))
+            return false;
+        if (path[len] == '\0')
+            return true;
+        path += len + 1;
+    }
+}
+
 /* ---- relations ---- */
 
 /* A number without leading zeros, not 0, of at most 32 bits. */

@@ -14,6 +14,12 @@
 #define DATA_TABLESPACE_DEFAULT 1663
 #define DATA_TABLESPACE_GLOBAL 1664
 
+/*
+ * Whether it can be the path of a file in a data directory: relative, shorter than DATA_PATH_MAX,
+ * and without anything that leads out (empty, "." or ".." components). For all names from outside.
+ */
+bool data_path_valid(const char *path);
+
 typedef enum DataFork
 {
     DATA_FORK_MAIN, /* the numbers are PostgreSQL's ForkNumber */

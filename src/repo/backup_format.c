@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/parse.h"
+#include "pg/incremental_file.h"
 
 #define BACKUP_FOLDER "backup/"
 #define PIN_FOLDER "pin/"
@@ -258,4 +259,21 @@ backup_file_reset(BackupFile *file)
 {
     block_set_reset(&file->blocks);
     block_set_reset(&file->damaged);
+}
+
+PgManifestFile
+backup_file_pg_entry(
+    const BackupFile *file, ChecksumAlgorithm checksum, char name[BACKUP_ARCHIVE_NAME_MAX])
+{
+    bool incremental = file->kind == BACKUP_FILE_INCREMENTAL;
+    PgManifestFile entry = {
+        .path =
+            incremental ? incremental_path(file->path, name, BACKUP_ARCHIVE_NAME_MAX) : file->path,
+        .bytes = file->stored_bytes,
+        .modified_s = file->modified_s,
+        .algorithm = checksum};
+
+    assert(file->kind != BACKUP_FILE_FOLDER);
+    memcpy(entry.checksum, file->checksum, sizeof entry.checksum);
+    return entry;
 }

@@ -160,6 +160,15 @@ typedef struct BackupFile
 
 void backup_file_reset(BackupFile *file); /* its sets; fit for AUTO */
 
+#define BACKUP_ARCHIVE_NAME_MAX (DATA_PATH_MAX + 16)
+
+/*
+ * What PostgreSQL's manifest says of the file as it lies in the archive, not of a FOLDER: an
+ * incremental one as INCREMENTAL.<name>, which is made in name; else the path is file's.
+ */
+PgManifestFile backup_file_pg_entry(
+    const BackupFile *file, ChecksumAlgorithm checksum, char name[BACKUP_ARCHIVE_NAME_MAX]);
+
 /* One part of a bundle. */
 typedef struct BackupPart
 {

@@ -27,7 +27,6 @@
 #define BUNDLE_SLICE_BYTES (128u * 1024u)
 /* A bundle of very many small files is ended by its lines. */
 #define BUNDLE_LINES_BYTES (16u * 1024u * 1024u)
-#define BUNDLE_NAME_MAX (DATA_PATH_MAX + 16)
 
 struct BundleWriter
 {
@@ -288,33 +287,15 @@ bundle_writer_close_bundle(BundleWriter *w, Error *err)
 
 /* ---- files ---- */
 
-/* A name that leaves the folder it is unpacked in would be another file than it says. */
-static bool
-bundle_path_valid(const char *path)
-{
-    if (strlen(path) >= DATA_PATH_MAX)
-        return false;
-    for (const char *at = path;;)
-    {
-        size_t len = strcspn(at, "/");
-
-        if (len == 0 || (len == 1 && at[0] == '.') || (len == 2 && at[0] == '.' && at[1] == '.'))
-            return false;
-        at += len;
-        if (*at == '\0')
-            return true;
-        at++;
-    }
-}
-
 /* The name in the archive. */
 static const char *
-bundle_file_name(const BackupFile *file, char name[BUNDLE_NAME_MAX])
+bundle_file_name(const BackupFile *file, char name[BACKUP_ARCHIVE_NAME_MAX])
 {
     if (file->kind == BACKUP_FILE_INCREMENTAL)
-        return incremental_path(file->path, name, BUNDLE_NAME_MAX);
+        return incremental_path(file->path, name, BACKUP_ARCHIVE_NAME_MAX);
     (void) snprintf(
-        name, BUNDLE_NAME_MAX, "%s%s", file->path, file->kind == BACKUP_FILE_FOLDER ? "/" : "");
+        name, BACKUP_ARCHIVE_NAME_MAX, "%s%s", file->path,
+        file->kind == BACKUP_FILE_FOLDER ? "/" : "");
     return name;
 }
 
@@ -323,7 +304,7 @@ bundle_writer_write_header(BundleWriter *w, const BackupFile *file, Error *err)
 {
     struct archive_entry *entry = archive_entry_clear(w->entry);
     bool is_folder = file->kind == BACKUP_FILE_FOLDER;
-    char name[BUNDLE_NAME_MAX];
+    char name[BACKUP_ARCHIVE_NAME_MAX];
 
     archive_entry_copy_pathname(entry, bundle_file_name(file, name));
     archive_entry_set_filetype(entry, is_folder ? AE_IFDIR : AE_IFREG);
@@ -345,7 +326,7 @@ static int
 bundle_writer_begin(BundleWriter *w, BackupFile *file, Error *err)
 {
     assert(w->file == NULL);
-    if (!bundle_path_valid(file->path))
+    if (!data_path_valid(file->path))
         return error_set(err, ERROR_USAGE, "its name cannot be that of a file in a backup");
     if (file->stored_bytes > INT64_MAX ||
         (file->kind == BACKUP_FILE_WHOLE && file->stored_bytes != file->bytes))

@@ -117,27 +117,6 @@ line_bad_member(const char *member, Error *err)
     return error_set(err, ERROR_CORRUPT, "it has no valid member \"%s\"", member);
 }
 
-/* Relative, and without anything that leads out of the data directory. */
-static bool
-line_path_valid(const char *path)
-{
-    size_t len = strlen(path);
-
-    if (len == 0 || len >= DATA_PATH_MAX)
-        return false;
-    for (;;)
-    {
-        size_t part_len = strcspn(path, "/");
-
-        if (part_len == 0 || (part_len == 1 && path[0] == '.') ||
-            (part_len == 2 && path[0] == '.' && path[1] == '.'))
-            return false;
-        if (path[part_len] == '\0')
-            return true;
-        path += part_len + 1;
-    }
-}
-
 /* The path by one of its two members, of which the line has exactly one. */
 static bool
 line_read_path(ManifestLine *line, const char *member, const char *member_hex)
@@ -146,13 +125,13 @@ line_read_path(ManifestLine *line, const char *member, const char *member_hex)
 
     if (json_object_get(line->doc, member_hex) == NULL)
         return json_read_text(line->doc, member, line->path, sizeof line->path) &&
-               line_path_valid(line->path);
+               data_path_valid(line->path);
     if (json_object_get(line->doc, member) != NULL || hex_len / 2 >= sizeof line->path ||
         !json_read_hex(line->doc, member_hex, (uint8_t *) line->path, hex_len / 2) ||
         memchr(line->path, '\0', hex_len / 2) != NULL)
         return false;
     line->path[hex_len / 2] = '\0';
-    return line_path_valid(line->path);
+    return data_path_valid(line->path);
 }
 
 /* Four octal digits. */

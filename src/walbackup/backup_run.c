@@ -14,7 +14,6 @@
 #include "common/fs.h"
 #include "common/log.h"
 #include "pg/control.h"
-#include "pg/incremental_file.h"
 #include "repo/catalog.h"
 #include "repo/file_digest.h"
 #include "walbackup/parent.h"
@@ -288,18 +287,12 @@ static int
 final_add_file(void *ctx, const BackupFile *file, Error *err)
 {
     FinalFiles *f = ctx;
-    char path[DATA_PATH_MAX + 16];
-    PgManifestFile entry = {
-        .path = file->kind == BACKUP_FILE_INCREMENTAL
-                    ? incremental_path(file->path, path, sizeof path)
-                    : file->path,
-        .bytes = file->stored_bytes,
-        .modified_s = file->modified_s,
-        .algorithm = f->run->options.checksum};
+    char name[BACKUP_ARCHIVE_NAME_MAX];
+    PgManifestFile entry;
 
     if (file->kind == BACKUP_FILE_FOLDER)
         return 0;
-    memcpy(entry.checksum, file->checksum, sizeof entry.checksum);
+    entry = backup_file_pg_entry(file, f->run->options.checksum, name);
     return pg_manifest_add(f->pg, &entry, err);
 }
 

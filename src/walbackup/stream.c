@@ -187,19 +187,12 @@ stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *
     for (size_t i = 0; i < parent->file_count; i++)
     {
         const BackupFile *file = &parent->files[i];
-        char path[DATA_PATH_MAX + 16];
-        PgManifestFile out = {
-            .path = file->kind == BACKUP_FILE_INCREMENTAL
-                        ? incremental_path(file->path, path, sizeof path)
-                        : file->path,
-            .bytes = file->stored_bytes,
-            .modified_s = file->modified_s,
-            .algorithm = header->checksum,
-        };
+        char name[BACKUP_ARCHIVE_NAME_MAX];
+        PgManifestFile out;
 
         if (!stream_tells_of(file))
             continue;
-        memcpy(out.checksum, file->checksum, sizeof out.checksum);
+        out = backup_file_pg_entry(file, header->checksum, name);
         if (pg_manifest_add(w, &out, err) < 0)
             return -1;
     }

@@ -294,20 +294,7 @@ parts_frame_wanted(
     while (*first < layer->piece_count && layer->pieces[*first].bundle == bundle &&
            layer->pieces[*first].offset + layer->pieces[*first].stored_bytes <= start)
         (*first)++;
-    for (size_t i = *first; i < layer->piece_count; i++)
-    {
-        const PlanPiece *piece = &layer->pieces[i];
-        PlanRun run;
-
-        if (piece->bundle != bundle || piece->offset >= end)
-            return false;
-        if (plan->files[piece->file].state == PLAN_FETCH &&
-            plan_piece_run(
-                piece, start > piece->offset ? start - piece->offset : 0, end - piece->offset,
-                &run))
-            return true;
-    }
-    return false;
+    return plan_range_wanted(plan, layer, bundle, start, end, *first);
 }
 
 static int

@@ -237,26 +237,6 @@ plan_path_database(const char *path)
     return *p == '/' && oid <= UINT32_MAX ? (uint32_t) oid : 0;
 }
 
-/* Nothing but names below the data directory may be written to. */
-static bool
-plan_path_valid(const char *path)
-{
-    size_t len = strlen(path);
-
-    if (len == 0 || len > DATA_PATH_MAX)
-        return false;
-    for (const char *p = path;;)
-    {
-        size_t part = strcspn(p, "/");
-
-        if (part == 0 || (part == 1 && p[0] == '.') || (part == 2 && p[0] == '.' && p[1] == '.'))
-            return false;
-        if (p[part] == '\0')
-            return true;
-        p += part + 1;
-    }
-}
-
 /* ---- which databases ---- */
 
 static bool
@@ -403,7 +383,7 @@ plan_load_newest(PlanLoad *load, const PlanOptions *options, Error *err)
     {
         const BackupFile *entry = &plan->newest.files[i];
 
-        if (!plan_path_valid(entry->path))
+        if (!data_path_valid(entry->path))
             return error_set(
                 err, ERROR_CORRUPT, "the manifest has a file named \"%.200s\"", entry->path);
         plan->files[i].state = plan_first_state(plan, options, entry);
@@ -589,18 +569,17 @@ plan_find_piece(const PlanLayer *layer, uint32_t bundle, uint64_t start)
     return low;
 }
 
-static bool
-plan_part_wanted(const Plan *plan, const PlanLayer *layer, PlanPart *part)
+bool
+plan_range_wanted(
+    const Plan *plan, const PlanLayer *layer, uint32_t bundle, uint64_t start, uint64_t end,
+    size_t first)
 {
-    uint64_t start = plan_part_start(&part->part), end = plan_part_end(&part->part);
-
-    part->piece = plan_find_piece(layer, part->part.bundle, start);
-    for (size_t i = part->piece; i < layer->piece_count; i++)
+    for (size_t i = first; i < layer->piece_count; i++)
     {
         const PlanPiece *piece = &layer->pieces[i];
         PlanRun run;
 
-        if (piece->bundle != part->part.bundle || piece->offset >= end)
+        if (piece->bundle != bundle || piece->offset >= end)
             return false;
         if (plan->files[piece->file].state == PLAN_FETCH &&
             plan_piece_run(
@@ -626,7 +605,11 @@ plan_select(Plan *plan)
         {
             PlanPart *part = &layer->parts[i];
 
-            part->wanted = plan_part_wanted(plan, layer, part);
+            uint64_t start = plan_part_start(&part->part);
+
+            part->piece = plan_find_piece(layer, part->part.bundle, start);
+            part->wanted = plan_range_wanted(
+                plan, layer, part->part.bundle, start, plan_part_end(&part->part), part->piece);
             if (!part->wanted)
                 continue;
             layer->fetch_bytes += part->part.stored_bytes;

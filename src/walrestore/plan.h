@@ -11,7 +11,7 @@
  * of a restored file is in one run of one piece, or zero. A part in which nothing is wanted is not
  * fetched.
  *
- * Memory: the newest manifest (150 bytes a file, 4 a frame); of older ones their frames only (4
+ * Memory: the newest manifest (220 bytes a file, 4 a frame); of older ones their frames only (4
  * bytes); 72 bytes for each piece, 12 for each range of blocks in it, 20 for each file.
  */
 #ifndef WALRESTORE_PLAN_H
@@ -137,6 +137,14 @@ typedef struct PlanRun
 
 /* The first run in [from, to) of the content; false if there is none. */
 bool plan_piece_run(const PlanPiece *piece, uint64_t from, uint64_t to, PlanRun *out);
+
+/*
+ * Whether anything in [start, end) of the bundle's archive is to be fetched. first: a piece of the
+ * layer that none which reaches into the range stands in front of.
+ */
+bool plan_range_wanted(
+    const Plan *plan, const PlanLayer *layer, uint32_t bundle, uint64_t start, uint64_t end,
+    size_t first);
 
 /* Bytes of the archive in a part: [start, end). */
 uint64_t plan_part_start(const BackupPart *part);

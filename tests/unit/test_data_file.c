@@ -223,11 +223,38 @@ test_use(void)
     }
 }
 
+static void
+test_path_valid(void)
+{
+    static const struct
+    {
+        const char *label, *path;
+        bool want;
+    } cases[] = {
+        {"a file", "base/5/16384_fsm.1", true},     {"one name", "PG_VERSION", true},
+        {"names with dots", "a/..b/.c", true},      {"empty", "", false},
+        {"absolute", "/etc/passwd", false},         {"a trailing slash", "base/", false},
+        {"an empty component", "base//5", false},   {"itself", ".", false},
+        {"a dot between", "base/./5", false},       {"leads out", "..", false},
+        {"leads out later", "base/../../x", false}, {"leads out at its end", "base/..", false},
+    };
+    char path[DATA_PATH_MAX + 1];
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+        ok(data_path_valid(cases[i].path) == cases[i].want, "path: %s", cases[i].label);
+    memset(path, 'a', sizeof path);
+    path[DATA_PATH_MAX] = '\0';
+    ok(!data_path_valid(path), "path: too long");
+    path[DATA_PATH_MAX - 1] = '\0';
+    ok(data_path_valid(path), "path: the longest");
+}
+
 int
 main(void)
 {
     test_relations();
     test_temporary();
     test_use();
+    test_path_valid();
     return done_testing();
 }
