@@ -10,8 +10,8 @@
 
 #include "common/array.h"
 #include "common/fs.h"
-#include "common/parallel.h"
 #include "common/utf8.h"
+#include "common/workers.h"
 #include "repo/json_read.h"
 
 #define BACKUP_START_MAX 65536
@@ -475,7 +475,7 @@ list_read(Repository *repo, int64_t timeout_ms, unsigned jobs, BackupList *list,
 
     if (store_list(repo->store, &labels, list_note_label, list, &dl, err) < 0)
         return -1;
-    if (list->count > 0 && parallel_run(jobs, list->count, list_read_one, &run, err) < 0)
+    if (list->count > 0 && workers_each(jobs, list->count, list_read_one, &run, err) < 0)
         return -1;
     /* last, so that a pin put meanwhile is seen */
     dl = deadline_after_ms(timeout_ms, NULL);

@@ -15,7 +15,7 @@
 
 #include "common/array.h"
 #include "common/fs.h"
-#include "common/parallel.h"
+#include "common/workers.h"
 #include "repo/catalog.h"
 
 #define WAL_INVENTORY_STEP 1000 /* what S3 answers at most: a step is a request */
@@ -259,7 +259,7 @@ wal_inventory_list_prefix(
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .inv = inv};
 
-    rc = parallel_run(WAL_INVENTORY_JOBS, all.count, wal_slice_list, &all, err);
+    rc = workers_each(WAL_INVENTORY_JOBS, all.count, wal_slice_list, &all, err);
     (void) pthread_mutex_destroy(&all.lock);
     return rc;
 }

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "common/fs.h"
+#include "common/workers.h"
 #include "repo/file_digest.h"
-#include "walrestore/workers.h"
 
 #define DELTA_DEPTH_MAX 64
 

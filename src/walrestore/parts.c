@@ -16,10 +16,10 @@
 
 #include "common/crc32c.h"
 #include "common/fs.h"
+#include "common/workers.h"
 #include "pg/data_page.h"
 #include "repo/bundle_read.h"
 #include "repo/file_digest.h"
-#include "walrestore/workers.h"
 
 #define PARTS_LOCKS 64
 /* Written in a row: then the disk begins with it; less than the least is left to the end. */

@@ -11,12 +11,12 @@
 #include <unistd.h>
 
 #include "common/fs.h"
-#include "common/parallel.h"
+#include "common/workers.h"
 #include "repo/segment_read.h"
 
 #define TARGET_READ_BYTES (256 * 1024)
 
-static_assert(TARGET_JOBS_MAX <= PARALLEL_JOBS_MAX, "a thread for each job");
+static_assert(TARGET_JOBS_MAX <= WORKERS_MAX, "a thread for each job");
 
 void
 target_batch_init(TargetBatch *batch, const TargetSearch *search)
@@ -91,7 +91,7 @@ target_batch_fetch(
     batch->history = history;
     batch->first = first;
     batch->count = count;
-    return parallel_run(batch->search->jobs, count, target_batch_fetch_one, batch, err);
+    return workers_each(batch->search->jobs, count, target_batch_fetch_one, batch, err);
 }
 
 static int

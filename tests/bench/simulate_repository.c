@@ -17,8 +17,8 @@
 
 #include "common/config.h"
 #include "common/fs.h"
-#include "common/parallel.h"
 #include "common/parse.h"
+#include "common/workers.h"
 #include "repo/layout.h"
 #include "repo/manifest.h"
 
@@ -101,8 +101,8 @@ static int
 simulate_segments(Simulation *sim, Error *err)
 {
     if (sim->root[0] == '\0')
-        return parallel_run(CONNECTIONS, sim->segments, simulate_put_segment, sim, err);
-    return parallel_run(
+        return workers_each(CONNECTIONS, sim->segments, simulate_put_segment, sim, err);
+    return workers_each(
         2, (sim->segments + LINKS_MAX - 1) / LINKS_MAX, simulate_link_run, sim, err);
 }
 
@@ -197,7 +197,7 @@ simulate(char **argv, Error *err)
                 repo->description.cluster, repo->description.system_identifier, prefix));
     if (simulate_segments(&sim, err) < 0)
         return error_wrap(err, "could not make segments");
-    if (parallel_run(CONNECTIONS, sim.backups, simulate_put_backup, &sim, err) < 0)
+    if (workers_each(CONNECTIONS, sim.backups, simulate_put_backup, &sim, err) < 0)
         return error_wrap(err, "could not make backups");
     return 0;
 }

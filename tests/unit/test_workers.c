@@ -3,7 +3,7 @@
  *
  * Items taken by several threads.
  */
-#include "common/parallel.h"
+#include "common/workers.h"
 
 #include <stdatomic.h>
 
@@ -29,12 +29,59 @@ work_item(void *ctx, size_t i, Error *err)
     while (running > most && !atomic_compare_exchange_weak(&work->most, &most, running))
         ;
     (void) atomic_fetch_add(&work->seen[i], 1);
-    if (i % 100 == 0)
-        clock_sleep_ms(5);
+    /* behind one that fails each takes so long that a stalled machine does not get through all */
+    if (i % 100 == 0 || (work->fail_at != SIZE_MAX && i > work->fail_at))
+        clock_sleep_ms(i == work->fail_at ? 5 : 50);
     (void) atomic_fetch_sub(&work->running, 1);
     if (i == work->fail_at)
         return error_set(err, ERROR_CORRUPT, "item %zu", i);
     return 0;
+}
+
+typedef struct Threads
+{
+    atomic_uint threads, items;
+    atomic_bool cancel;
+    bool stops; /* sets cancel half way and goes on slowly, until it is seen */
+    bool own;   /* run was called in the caller's thread */
+    pthread_t caller;
+} Threads;
+
+static int
+threads_run(Workers *w, void *ctx, Error *err UNUSED)
+{
+    Threads *t = ctx;
+    size_t i;
+
+    (void) atomic_fetch_add(&t->threads, 1);
+    if (pthread_equal(pthread_self(), t->caller))
+        t->own = true;
+    while (workers_take(w, ITEMS, &i))
+    {
+        (void) atomic_fetch_add(&t->items, 1);
+        if (!t->stops || i < ITEMS / 2)
+            continue;
+        atomic_store(&t->cancel, true);
+        clock_sleep_ms(50);
+    }
+    return 0;
+}
+
+static void
+test_run(void)
+{
+    Threads alone = {.caller = pthread_self()},
+            canceled = {.stops = true, .caller = pthread_self()};
+    Error err = {0};
+    int rc;
+
+    ok(workers_run(1, threads_run, &alone, NULL, NULL, &err) == 0 &&
+           atomic_load(&alone.threads) == 1 && atomic_load(&alone.items) == ITEMS && alone.own,
+       "one that nobody watches works in the caller's thread");
+    rc = workers_run(4, threads_run, &canceled, NULL, &canceled.cancel, &err);
+    ok(rc < 0 && err.kind == ERROR_CANCELED && atomic_load(&canceled.threads) == 4 &&
+           atomic_load(&canceled.items) < ITEMS && !canceled.own,
+       "canceled: %u of %d items, %s", atomic_load(&canceled.items), ITEMS, err.msg);
 }
 
 int
@@ -69,7 +116,7 @@ main(void)
         atomic_store(&work.most, 0);
         work.fail_at = cases[c].fail_at;
 
-        int rc = parallel_run(cases[c].jobs, cases[c].count, work_item, &work, &err);
+        int rc = workers_each(cases[c].jobs, cases[c].count, work_item, &work, &err);
 
         for (size_t i = 0; i < ITEMS; i++)
         {
@@ -83,5 +130,6 @@ main(void)
         ok(atomic_load(&work.most) <= cases[c].jobs && atomic_load(&work.running) == 0,
            "%s: %u at a time", cases[c].label, atomic_load(&work.most));
     }
+    test_run();
     return done_testing();
 }

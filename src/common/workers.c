@@ -3,16 +3,16 @@
  *
  * Threads that share items; see workers.h.
  */
-#include "walrestore/workers.h"
+#include "common/workers.h"
 
 #include "common/clock.h"
 
 #define WORKERS_LOOK_MS 100
 
-static void *
-workers_main(void *arg)
+/* One thread's work, and its result. */
+static void
+workers_work(Workers *w)
 {
-    Workers *w = arg;
     Error err = {0};
     int rc = w->run(w, w->ctx, &err);
 
@@ -26,6 +26,12 @@ workers_main(void *arg)
     w->running--;
     (void) pthread_cond_signal(&w->ended);
     (void) pthread_mutex_unlock(&w->lock);
+}
+
+static void *
+workers_main(void *arg)
+{
+    workers_work(arg);
     return NULL;
 }
 
@@ -57,10 +63,37 @@ workers_wait(Workers *w, Progress *progress, const atomic_bool *cancel)
     (void) pthread_mutex_unlock(&w->lock);
 }
 
+static void
+workers_count_one(Workers *w)
+{
+    (void) pthread_mutex_lock(&w->lock);
+    w->running++;
+    (void) pthread_mutex_unlock(&w->lock);
+}
+
+/* Starts up to count threads. */
+static unsigned
+workers_start(Workers *w, unsigned count, pthread_t *threads)
+{
+    unsigned started = 0;
+
+    for (; started < count; started++)
+    {
+        workers_count_one(w);
+        if (pthread_create(&threads[started], NULL, workers_main, w) == 0)
+            continue;
+        (void) pthread_mutex_lock(&w->lock);
+        w->running--;
+        (void) pthread_mutex_unlock(&w->lock);
+        break;
+    }
+    return started;
+}
+
 int
 workers_run(
-    unsigned count, int (*run)(Workers *w, void *ctx, Error *err), void *ctx, Progress *progress,
-    const atomic_bool *cancel, Error *err)
+    unsigned count, WorkersFn run, void *ctx, Progress *progress, const atomic_bool *cancel,
+    Error *err)
 {
     pthread_t threads[WORKERS_MAX];
     unsigned started = 0;
@@ -70,17 +103,12 @@ workers_run(
     if (clock_cond_init(&w.ended) != 0)
         return error_set(err, ERROR_IO, "could not make a condition variable");
     (void) pthread_mutex_init(&w.lock, NULL);
-    for (; started < count; started++)
+    if (count > 1 || progress != NULL || cancel != NULL)
+        started = workers_start(&w, count, threads);
+    if (started == 0)
     {
-        (void) pthread_mutex_lock(&w.lock);
-        w.running++;
-        (void) pthread_mutex_unlock(&w.lock);
-        if (pthread_create(&threads[started], NULL, workers_main, &w) == 0)
-            continue;
-        (void) pthread_mutex_lock(&w.lock);
-        w.running--;
-        (void) pthread_mutex_unlock(&w.lock);
-        break; /* fewer will do */
+        workers_count_one(&w);
+        workers_work(&w);
     }
     workers_wait(&w, progress, cancel);
     for (unsigned i = 0; i < started; i++)
@@ -89,12 +117,39 @@ workers_run(
     (void) pthread_cond_destroy(&w.ended);
     if (cancel != NULL && atomic_load(cancel))
         return error_set(err, ERROR_CANCELED, "stopped by a signal");
-    if (started == 0)
-        return error_set(err, ERROR_IO, "could not start a thread");
     if (w.failed)
     {
         *err = w.err;
         return -1;
     }
     return 0;
+}
+
+typedef struct WorkersEach
+{
+    WorkersEachFn fn;
+    void *ctx;
+    size_t count;
+} WorkersEach;
+
+static int
+workers_each_main(Workers *w, void *ctx, Error *err)
+{
+    const WorkersEach *each = ctx;
+    size_t i;
+
+    while (workers_take(w, each->count, &i))
+        if (each->fn(each->ctx, i, err) < 0)
+            return -1;
+    return 0;
+}
+
+int
+workers_each(unsigned jobs, size_t count, WorkersEachFn fn, void *ctx, Error *err)
+{
+    WorkersEach each = {.fn = fn, .ctx = ctx, .count = count};
+
+    if (count == 0)
+        return 0;
+    return workers_run((unsigned) MIN(jobs, count), workers_each_main, &each, NULL, NULL, err);
 }
