@@ -52,23 +52,19 @@ for my $name (@timers)
     like($unit{$name}, qr/^Persistent=true$/m, "$name: a missed time is made up for");
 }
 
-SKIP:
+# the programs and the manual are not where an installation has them
+
+for my $name (keys %unit)
 {
-    skip 'no systemd-analyze', 2 if !-x '/usr/bin/systemd-analyze';
-    # the programs and the manual are not where an installation has them
+    my $text = $unit{$name} =~ s{^ExecStart=/usr/local/bin/\w+}{ExecStart=/bin/true}mr;
 
-    for my $name (keys %unit)
-    {
-        my $text = $unit{$name} =~ s{^ExecStart=/usr/local/bin/\w+}{ExecStart=/bin/true}mr;
-
-        $text =~ s/^Documentation=.*\n//mg;
-        open my $out, '>', "$dir/$name" or die "could not write $dir/$name: $!";
-        print $out $text;
-        close $out or die "could not write $dir/$name: $!";
-    }
-    my $result = WalTest::run([ '/usr/bin/systemd-analyze', 'verify', map { "$dir/$_" } sort keys %unit ]);
-
-    is($result->{exit}, 0, 'systemd accepts them');
-    is($result->{stderr}, '', 'without a word');
+    $text =~ s/^Documentation=.*\n//mg;
+    open my $out, '>', "$dir/$name" or die "could not write $dir/$name: $!";
+    print $out $text;
+    close $out or die "could not write $dir/$name: $!";
 }
+my $result = WalTest::run([ '/usr/bin/systemd-analyze', 'verify', map { "$dir/$_" } sort keys %unit ]);
+
+is($result->{exit}, 0, 'systemd accepts them');
+is($result->{stderr}, '', 'without a word');
 done_testing();

@@ -19,9 +19,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 build_packages='gcc make pkg-config libc6-dev libpq-dev libcurl4-openssl-dev libssl-dev liblz4-dev
 libzstd-dev libarchive-dev libjansson-dev libexpat1-dev libinih-dev libxxhash-dev'
-# postgresql-server-dev-15 holds PostgreSQL::Test::Cluster; ceph is the S3 store of the tests
+# postgresql-server-dev-15 holds PostgreSQL::Test::Cluster; ceph is the S3 store of the tests;
+# systemd-analyze judges the units, no systemd need run
 test_packages='postgresql-15 postgresql-client-15 postgresql-server-dev-15 perl libipc-run-perl
-ceph-mon ceph-osd radosgw ceph-common age lz4 zstd faketime openssl curl util-linux procps time'
+ceph-mon ceph-osd radosgw ceph-common age lz4 zstd faketime openssl curl util-linux procps time
+systemd'
 bench_packages='pgbackrest barman-cli-cloud strace'
 lint_packages='clang clang-tidy clang-tools clang-format cppcheck mandoc'
 
