@@ -132,11 +132,12 @@ finish_check_slot(const Settings *settings, const char *name, const char *text, 
             name);
 }
 
-/* Targets in postgresql.conf would come in the way of ours. */
+/* What of postgresql.conf does not count. */
 static int
-finish_check_conf(const Finish *f, Settings *settings, Error *err)
+finish_check_conf(const Finish *f, const Settings *settings, Error *err)
 {
     AUTO(free_text) char *text = NULL;
+    bool found[SETTINGS_TARGETS];
     size_t len;
 
     if (finish_read(f, "postgresql.conf", SETTINGS_FILE_MAX, &text, &len, err) < 0)
@@ -149,14 +150,13 @@ finish_check_conf(const Finish *f, Settings *settings, Error *err)
                          "directory are not backed up");
         return 0;
     }
-    settings_find_targets(text, len, settings->clear);
-    settings->clear_delay = !settings->standby && settings_find(text, len, SETTINGS_DELAY);
+    settings_find_targets(text, len, found);
     for (size_t i = 0; i < SETTINGS_TARGETS; i++)
-        if (settings->clear[i])
+        if (found[i])
             log_write(
                 LOG_WARNING, "postgresql.conf sets %s: " SETTINGS_FILE " overrides it",
                 settings_target_names[i]);
-    if (settings->clear_delay)
+    if (!settings->standby && settings_find(text, len, SETTINGS_DELAY))
         log_write(
             LOG_WARNING,
             "postgresql.conf sets " SETTINGS_DELAY ": " SETTINGS_FILE " overrides it with 0");
@@ -165,7 +165,7 @@ finish_check_conf(const Finish *f, Settings *settings, Error *err)
 }
 
 static int
-finish_settings(const Finish *f, Settings *settings, Error *err)
+finish_settings(const Finish *f, const Settings *settings, Error *err)
 {
     AUTO(free_text) char *text = NULL;
     AUTO(strbuf_reset) StrBuf out;
@@ -261,7 +261,7 @@ finish_manifest(Finish *f, Error *err)
 }
 
 int
-finish_directory(const Place *place, const Plan *plan, Settings *settings, Error *err)
+finish_directory(const Place *place, const Plan *plan, const Settings *settings, Error *err)
 {
     Finish f = {
         .place = place,

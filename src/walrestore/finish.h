@@ -10,8 +10,8 @@
 #include "walrestore/place.h"
 #include "walrestore/settings.h"
 
-/* All files are there. settings->clear and clear_delay are filled in here. */
+/* All files are there. */
 MUST_CHECK int
-finish_directory(const Place *place, const Plan *plan, Settings *settings, Error *err);
+finish_directory(const Place *place, const Plan *plan, const Settings *settings, Error *err);
 
 #endif

@@ -238,7 +238,7 @@ static int
 restore_write(RestoreRun *run, Error *err)
 {
     const RestoreOptions *o = &run->options;
-    Settings settings = {
+    const Settings settings = {
         .restore_command = run->restore_command,
         .target = &o->target,
         /* a standby follows promotions; a recovery goes where the plan has looked, nowhere else */

@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -184,23 +185,43 @@ settings_put(const char *name, const char *value, StrBuf *out)
 }
 
 /* "2026-03-01 09:14:07.120000+00" */
-static void
-settings_put_time(int64_t at_us, StrBuf *out)
+static const char *
+settings_format_time(int64_t at_us, char text[64])
 {
-    char text[40], value[48];
     size_t len;
 
-    (void) clock_format_iso(at_us, text, sizeof text);
+    (void) clock_format_iso(at_us, text, 40);
     len = strlen(text);
-    memcpy(value, text, len);
-    value[10] = ' ';
-    memcpy(value + len - 1, "+00", sizeof "+00"); /* for the Z */
-    settings_put("recovery_target_time", value, out);
+    text[10] = ' ';
+    memcpy(text + len - 1, "+00", sizeof "+00"); /* for the Z */
+    return text;
+}
+
+static const char *
+settings_target_name(RecoveryTargetKind kind)
+{
+    switch (kind)
+    {
+        case RECOVERY_LATEST:
+            break;
+        case RECOVERY_IMMEDIATE:
+            return "recovery_target";
+        case RECOVERY_TIME:
+            return "recovery_target_time";
+        case RECOVERY_LSN:
+            return "recovery_target_lsn";
+        case RECOVERY_XID:
+            return "recovery_target_xid";
+        case RECOVERY_NAME:
+            return "recovery_target_name";
+    }
+    return "";
 }
 
 static void
 settings_put_target(const Settings *s, StrBuf *out)
 {
+    const char *name = settings_target_name(s->target->kind);
     char text[64];
 
     switch (s->target->kind)
@@ -208,19 +229,20 @@ settings_put_target(const Settings *s, StrBuf *out)
         case RECOVERY_LATEST:
             return;
         case RECOVERY_IMMEDIATE:
-            settings_put("recovery_target", "immediate", out);
+            settings_put(name, "immediate", out);
             break;
         case RECOVERY_TIME:
-            settings_put_time(s->target->time_us, out);
+            settings_put(name, settings_format_time(s->target->time_us, text), out);
             break;
         case RECOVERY_LSN:
-            settings_put("recovery_target_lsn", lsn_format(s->target->lsn, text, sizeof text), out);
+            settings_put(name, lsn_format(s->target->lsn, text, sizeof text), out);
             break;
         case RECOVERY_XID:
-            strbuf_printf(out, "recovery_target_xid = '%" PRIu32 "'\n", s->target->xid);
+            (void) snprintf(text, sizeof text, "%" PRIu32, s->target->xid);
+            settings_put(name, text, out);
             break;
         case RECOVERY_NAME:
-            settings_put("recovery_target_name", s->target->name, out);
+            settings_put(name, s->target->name, out);
             break;
     }
     settings_put("recovery_target_inclusive", s->target->exclusive ? "off" : "on", out);
@@ -246,10 +268,11 @@ settings_rewrite(const char *old, size_t len, const Settings *settings, StrBuf *
     }
     strbuf_puts(out, SETTINGS_BEGIN "\n");
     settings_put("restore_command", settings->restore_command, out);
+    /* in front of the one target: the server refuses a second one, but not what is empty */
     for (size_t i = 0; i < SETTINGS_TARGETS; i++)
-        if (settings->clear[i])
+        if (strcmp(settings_target_names[i], settings_target_name(settings->target->kind)) != 0)
             settings_put(settings_target_names[i], "", out);
-    if (settings->clear_delay)
+    if (!settings->standby)
         settings_put(SETTINGS_DELAY, "0", out);
     settings_put_target(settings, out);
     if (settings->tli != 0)

@@ -20,11 +20,9 @@ typedef struct Settings
 {
     const char *restore_command;
     const RecoveryTarget *target;
-    TimelineId tli;               /* 0: latest */
-    RestoreAction action;         /* when there is a target to stop at */
-    bool clear[SETTINGS_TARGETS]; /* postgresql.conf sets it: it is set to nothing here */
-    bool standby;                 /* it goes on */
-    bool clear_delay;             /* postgresql.conf sets recovery_min_apply_delay */
+    TimelineId tli;       /* 0: latest */
+    RestoreAction action; /* when there is a target to stop at */
+    bool standby;         /* it goes on */
 } Settings;
 
 /* What is written between these two is replaced by the next restore. */
@@ -38,7 +36,8 @@ typedef struct Settings
 /*
  * old: what the file has. The user's lines stay as they are, but for recovery_target... ones and,
  * unless a standby is made, recovery_min_apply_delay, which become comments; the block of an
- * earlier restore goes.
+ * earlier restore goes. Our block sets these to nothing: postgresql.conf, a file that it includes,
+ * or one outside the data directory may have them, and any of them would beat the target.
  */
 void settings_rewrite(const char *old, size_t len, const Settings *settings, StrBuf *out);
 

@@ -32,6 +32,9 @@ sub make_cluster
     my %c = (node => $node, config => $config, version => $version, spaces => $spaces);
 
     WalTest::archive_with($node, $config);
+    # what an earlier recovery has left in an included file must not stop ours
+    $node->append_conf('included.conf', "recovery_target_time = '2020-01-01'");
+    $node->append_conf('postgresql.conf', "include = 'included.conf'");
     $node->start;
     WalTest::run_ok("$version: init", WalTest::tool('walctl'), '--config', $config, 'init');
     mkdir "$spaces/a";

@@ -50,7 +50,14 @@ test_quoting(void)
 }
 
 #define BLOCK(lines) SETTINGS_BEGIN "\nrestore_command = 'x'\n" lines SETTINGS_END "\n"
-#define LATEST BLOCK("recovery_target_timeline = 'latest'\n")
+#define NO_TARGET "recovery_target = ''\n"
+#define NO_NAME "recovery_target_name = ''\n"
+#define NO_TIME "recovery_target_time = ''\n"
+#define NO_XID "recovery_target_xid = ''\n"
+#define NO_LSN "recovery_target_lsn = ''\n"
+#define NONE NO_TARGET NO_NAME NO_TIME NO_XID NO_LSN
+#define NO_DELAY "recovery_min_apply_delay = '0'\n"
+#define LATEST BLOCK(NONE NO_DELAY "recovery_target_timeline = 'latest'\n")
 
 static void
 test_rewriting(void)
@@ -97,43 +104,44 @@ test_rewriting(void)
         {"the delay of a standby stays for a standby",
          "recovery_min_apply_delay = 1\n",
          {.target = &latest, .standby = true},
-         "recovery_min_apply_delay = 1\n" LATEST},
-        {"postgresql.conf has a delay",
-         "",
-         {.target = &latest, .clear_delay = true},
-         BLOCK("recovery_min_apply_delay = '0'\nrecovery_target_timeline = 'latest'\n")},
+         "recovery_min_apply_delay = 1\n" BLOCK(NONE "recovery_target_timeline = 'latest'\n")},
         {"timeline",
          "",
          {.target = &latest, .tli = 12},
-         BLOCK("recovery_target_timeline = '12'\n")},
+         BLOCK(NONE NO_DELAY "recovery_target_timeline = '12'\n")},
         {"time",
          "",
          {.target = &at_time, .tli = 1},
-         BLOCK("recovery_target_time = '2026-03-01 09:14:07.120000+00'\n"
+         BLOCK(NO_TARGET NO_NAME NO_XID NO_LSN NO_DELAY
+               "recovery_target_time = '2026-03-01 09:14:07.120000+00'\n"
                "recovery_target_inclusive = 'on'\nrecovery_target_action = 'promote'\n"
                "recovery_target_timeline = '1'\n")},
         {"LSN, exclusive, pause",
          "",
          {.target = &at_lsn, .action = RESTORE_PAUSE, .tli = 1},
-         BLOCK("recovery_target_lsn = '1/000000A0'\n"
+         BLOCK(NO_TARGET NO_NAME NO_TIME NO_XID NO_DELAY
+               "recovery_target_lsn = '1/000000A0'\n"
                "recovery_target_inclusive = 'off'\nrecovery_target_action = 'pause'\n"
                "recovery_target_timeline = '1'\n")},
         {"xid, shutdown",
          "",
          {.target = &at_xid, .action = RESTORE_SHUTDOWN, .tli = 1},
-         BLOCK("recovery_target_xid = '4000000000'\n"
+         BLOCK(NO_TARGET NO_NAME NO_TIME NO_LSN NO_DELAY
+               "recovery_target_xid = '4000000000'\n"
                "recovery_target_inclusive = 'on'\nrecovery_target_action = 'shutdown'\n"
                "recovery_target_timeline = '1'\n")},
         {"name",
          "",
          {.target = &at_name, .tli = 1},
-         BLOCK("recovery_target_name = 'it''s'\n"
+         BLOCK(NO_TARGET NO_TIME NO_XID NO_LSN NO_DELAY
+               "recovery_target_name = 'it''s'\n"
                "recovery_target_inclusive = 'on'\nrecovery_target_action = 'promote'\n"
                "recovery_target_timeline = '1'\n")},
-        {"immediate; postgresql.conf has another target",
+        {"immediate",
          "",
-         {.target = &immediate, .tli = 1, .clear = {false, true}},
-         BLOCK("recovery_target_name = ''\nrecovery_target = 'immediate'\n"
+         {.target = &immediate, .tli = 1},
+         BLOCK(NO_NAME NO_TIME NO_XID NO_LSN NO_DELAY
+               "recovery_target = 'immediate'\n"
                "recovery_target_inclusive = 'on'\nrecovery_target_action = 'promote'\n"
                "recovery_target_timeline = '1'\n")},
     };
