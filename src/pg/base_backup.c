@@ -188,18 +188,6 @@ result_sqlstate(const PGresult *res)
     return state != NULL ? state : "";
 }
 
-/* The server's hint is often all that helps. */
-static int
-backup_error(Source *source, const PGresult *res, const char *what, Error *err)
-{
-    const char *hint = res != NULL ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
-
-    (void) source_error(source, res, what, err);
-    if (hint != NULL)
-        (void) error_hint(err, "%s", hint);
-    return -1;
-}
-
 /* "recptr, tli" of start and end. */
 static int
 result_parse_position(const PGresult *res, Lsn *lsn, TimelineId *tli, Error *err)
@@ -223,7 +211,7 @@ backup_rows(BaseBackup *bb, const Deadline *dl, PGresult **out, Error *err)
     if (res == NULL)
         return error_set(err, ERROR_TRANSIENT, BASE_BACKUP_WHAT ": the server sent no result");
     if (PQresultStatus(res) != PGRES_TUPLES_OK)
-        return backup_error(bb->source, res, BASE_BACKUP_WHAT, err);
+        return source_error(bb->source, res, BASE_BACKUP_WHAT, err);
     *out = steal(res);
     return 0;
 }
@@ -292,7 +280,7 @@ base_backup_begin(
     if (start != NULL && PQresultStatus(start) == PGRES_FATAL_ERROR)
     {
         *refused = strcmp(result_sqlstate(start), "55000") == 0;
-        (void) backup_error(source, start, BASE_BACKUP_WHAT, err);
+        (void) source_error(source, start, BASE_BACKUP_WHAT, err);
         source_discard(source, &dl);
         return -1;
     }
@@ -356,7 +344,7 @@ backup_read_copy(BaseBackup *bb, size_t *len, Error *err)
     if (source_next_result(bb->source, BASE_BACKUP_WHAT, &dl, &bb->result, err) < 0)
         return -1;
     if (bb->result != NULL && PQresultStatus(bb->result) == PGRES_FATAL_ERROR)
-        return backup_error(bb->source, bb->result, BASE_BACKUP_WHAT, err);
+        return source_error(bb->source, bb->result, BASE_BACKUP_WHAT, err);
     return 0;
 }
 
@@ -371,7 +359,7 @@ backup_begin_copy(BaseBackup *bb, Error *err)
     if (res == NULL && source_next_result(bb->source, BASE_BACKUP_WHAT, &dl, &res, err) < 0)
         return -1;
     if (res == NULL || PQresultStatus(res) != PGRES_COPY_OUT)
-        return backup_error(bb->source, res, BASE_BACKUP_WHAT, err);
+        return source_error(bb->source, res, BASE_BACKUP_WHAT, err);
     bb->copying = true;
     return 0;
 }
@@ -496,7 +484,7 @@ base_backup_end(BaseBackup *bb, Error *err)
         if (rest == NULL)
             return 0;
         if (PQresultStatus(rest) != PGRES_COMMAND_OK)
-            return backup_error(bb->source, rest, BASE_BACKUP_WHAT, err);
+            return source_error(bb->source, rest, BASE_BACKUP_WHAT, err);
     }
 }
 
@@ -584,7 +572,7 @@ upload_finish(ManifestUpload *up, Error *err)
             return 0;
         if (PQresultStatus(res) != PGRES_COMMAND_OK)
         {
-            (void) backup_error(up->source, res, UPLOAD_WHAT, err);
+            (void) source_error(up->source, res, UPLOAD_WHAT, err);
             source_discard(up->source, &dl);
             return -1;
         }
@@ -606,7 +594,7 @@ upload_run(
         return -1;
     if (res == NULL || PQresultStatus(res) != PGRES_COPY_IN)
     {
-        (void) backup_error(up->source, res, UPLOAD_WHAT, err);
+        (void) source_error(up->source, res, UPLOAD_WHAT, err);
         source_discard(up->source, &dl);
         return -1;
     }

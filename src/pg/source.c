@@ -128,6 +128,7 @@ source_error(Source *source, const PGresult *res, const char *what, Error *err)
 {
     const char *state = res != NULL ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
     const char *primary = res != NULL ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    const char *hint = res != NULL ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
     ErrorKind kind = ERROR_TRANSIENT;
     char message[512];
 
@@ -149,7 +150,20 @@ source_error(Source *source, const PGresult *res, const char *what, Error *err)
     }
     if (strstr(message, "is not in this server's history") != NULL)
         kind = ERROR_CONFLICT;
-    return error_set(err, kind, "%s: %s", what, message);
+    (void) error_set(err, kind, "%s: %s", what, message);
+    /* often it is all that helps */
+    if (hint != NULL)
+    {
+        source_copy_message(hint, message, sizeof message);
+        (void) error_hint(err, "%s", message);
+    }
+    return -1;
+}
+
+/* libpq would write them to stderr, between the lines of the log. */
+static void
+source_ignore_notice(void *ctx UNUSED, const PGresult *res UNUSED)
+{
 }
 
 /* One connection with these settings; *out is the caller's. */
@@ -161,6 +175,7 @@ source_open_params(const ConnectParams *params, const Deadline *dl, PGconn **out
 
     if (conn == NULL)
         return error_nomem(err);
+    (void) PQsetNoticeReceiver(conn, source_ignore_notice, NULL);
     if (PQstatus(conn) == CONNECTION_BAD)
         return source_error(&view, NULL, SOURCE_CONNECT, err);
     for (PostgresPollingStatusType state = PGRES_POLLING_WRITING; state != PGRES_POLLING_OK;

@@ -52,6 +52,18 @@ server_ask(
     return 0;
 }
 
+void
+server_notice(void *ctx UNUSED, const PGresult *res)
+{
+    const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+
+    if (message != NULL)
+        log_write(
+            severity != NULL && strcmp(severity, "WARNING") == 0 ? LOG_WARNING : LOG_DEBUG,
+            "the server says: %s", message);
+}
+
 /* ---- who it is ---- */
 
 static int
@@ -128,6 +140,36 @@ server_timelines(
 }
 
 int
+server_set_up(Server *server, const Deadline *dl, Error *err)
+{
+    static const char what[] = "could not set up the session";
+
+    (void) PQsetNoticeReceiver(server->sql.conn, server_notice, NULL);
+    /* by itself and first: on a standby no query is possible with serializable as the default */
+    if (source_exec(
+            &server->sql, "SET default_transaction_isolation TO 'read committed'", NULL, what, dl,
+            NULL, err) < 0 ||
+        (server->sql.info.version >= 170000 &&
+         source_exec(&server->sql, "SET transaction_timeout TO 0", NULL, what, dl, NULL, err) < 0))
+        return -1;
+    /*
+     * Nothing of the user's settings may end the session. Texts come as the server has them: paths
+     * and labels are bytes.
+     */
+    return source_exec(
+        &server->sql,
+        "SELECT pg_catalog.set_config('statement_timeout', '0', false), "
+        "pg_catalog.set_config('lock_timeout', '0', false), "
+        "pg_catalog.set_config('idle_session_timeout', '0', false), "
+        "pg_catalog.set_config('client_min_messages', 'warning', false), "
+        "pg_catalog.set_config('application_name', 'walbackup', false), "
+        "pg_catalog.set_config('search_path', 'pg_catalog', false), "
+        "pg_catalog.set_config('client_encoding', "
+        "pg_catalog.current_setting('server_encoding'), false)",
+        NULL, what, dl, NULL, err);
+}
+
+int
 server_open(const char *conninfo, const Deadline *dl, Server *out, Error *err)
 {
     AUTO(server_close) Server s = {0};
@@ -138,21 +180,7 @@ server_open(const char *conninfo, const Deadline *dl, Server *out, Error *err)
         return error_set(
             err, ERROR_USAGE, "cannot back up a server of version %d, only 14 and later",
             s.sql.info.version / 10000);
-    /*
-     * Nothing of the user's settings may end the session. Texts come as the server has them: paths
-     * and labels are bytes.
-     */
-    if (source_exec(
-            &s.sql,
-            "SELECT pg_catalog.set_config('statement_timeout', '0', false), "
-            "pg_catalog.set_config('lock_timeout', '0', false), "
-            "pg_catalog.set_config('idle_session_timeout', '0', false), "
-            "pg_catalog.set_config('application_name', 'walbackup', false), "
-            "pg_catalog.set_config('search_path', 'pg_catalog', false), "
-            "pg_catalog.set_config('client_encoding', "
-            "pg_catalog.current_setting('server_encoding'), false)",
-            NULL, "could not set up the session", dl, NULL, err) < 0 ||
-        server_identify(&s, dl, err) < 0)
+    if (server_set_up(&s, dl, err) < 0 || server_identify(&s, dl, err) < 0)
         return -1;
     *out = s;
     s.sql.conn = NULL;

@@ -25,6 +25,12 @@ typedef struct Server
     int64_t checkpoint_timeout_ms;
 } Server;
 
+/* For PQsetNoticeReceiver: warnings of the server go to the log. */
+void server_notice(void *ctx, const PGresult *res);
+
+/* A session of which only sql is there: settings of the role or the database do not disturb it. */
+MUST_CHECK int server_set_up(Server *server, const Deadline *dl, Error *err);
+
 /* Connects, and reads what is above. */
 MUST_CHECK int server_open(const char *conninfo, const Deadline *dl, Server *out, Error *err);
 void server_close(Server *server); /* fit for AUTO; gives a backup up that was not ended */

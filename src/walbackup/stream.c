@@ -46,20 +46,6 @@ typedef struct StreamReceive
 
 /* ---- what the server is ---- */
 
-static void
-stream_notice(void *ctx, const PGresult *res)
-{
-    const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
-    const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-
-    (void) ctx;
-    if (message == NULL)
-        return;
-    log_write(
-        severity != NULL && strcmp(severity, "WARNING") == 0 ? LOG_WARNING : LOG_DEBUG,
-        "the server says: %s", message);
-}
-
 static int
 stream_connect(StreamReceive *r, Error *err)
 {
@@ -69,7 +55,7 @@ stream_connect(StreamReceive *r, Error *err)
 
     if (source_connect(r->run->cfg->cluster.conninfo, &dl, &r->source, err) < 0)
         return -1;
-    (void) PQsetNoticeReceiver(r->source.conn, stream_notice, NULL);
+    (void) PQsetNoticeReceiver(r->source.conn, server_notice, NULL);
     /* conninfo may name several hosts, and this be another one than the first time */
     if (info->system_identifier != r->run->repo->description.system_identifier)
         return error_set(
@@ -121,6 +107,7 @@ stream_ask_sql(StreamReceive *r, BackupHeader *header)
 
     if (source_connect_sql(r->run->cfg->cluster.conninfo, &r->source, &dl, &server.sql, &err) ==
             0 &&
+        server_set_up(&server, &dl, &err) == 0 &&
         (header == NULL || server_read_databases(&server, &dl, header, &err) == 0) &&
         server_now(&server, &dl, &now_us, &err) == 0)
         return now_us;

@@ -324,7 +324,33 @@ sub least_rights
     WalTest::backup($conf, 'full');
     $node->safe_psql('postgres', 'CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i');
     is(WalTest::backup($conf, 'incremental')->{kind}, 'incremental', "$name: the README's GRANT is enough");
+    hostile_settings($node, $conf, $name);
     $node->stop;
+    return;
+}
+
+# What a role may have for the sake of others does not end a backup that waits for its checkpoint.
+sub hostile_settings
+{
+    my ($node, $conf, $name) = @_;
+    my $checkpointer =
+      $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+    my $waiting = q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walbackup'
+        AND state = 'active' AND clock_timestamp() - query_start > '3s'};
+    my @timeouts = qw(statement_timeout lock_timeout idle_session_timeout);
+
+    push @timeouts, 'transaction_timeout' if $node->pg_version->major >= 17;
+    $node->safe_psql('postgres', "ALTER ROLE walstream SET $_")
+      for "client_min_messages = 'debug1'", "search_path = 'nowhere'", map { "$_ = '2s'" } @timeouts;
+    kill 'STOP', $checkpointer;
+    my $backup = start_backup($conf, $name);
+    WalTest::wait_until(
+        sub { !$backup->running || $node->safe_psql('postgres', $waiting) > 0 },
+        120, 'the backup waits for the checkpoint');
+    kill 'CONT', $checkpointer;
+    is($backup->wait_exit(120), 0, "$name: time-outs of the role do not matter")
+      or diag($backup->log_text);
+    unlike($backup->log_text, qr/^DEBUG:/m, "$name: and the server's messages stay out of the log");
     return;
 }
 
@@ -414,6 +440,8 @@ sub what_goes_wrong
     my $standby = WalTest::new_cluster('faults_standby', $version);
     $standby->init_from_backup($node, 'for_standby', has_streaming => 1);
     $standby->start;
+    # with this default no query can be made there
+    $node->safe_psql('postgres', "ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'");
     $node->safe_psql('postgres', 'INSERT INTO later VALUES (77); CHECKPOINT');
     $node->wait_for_catchup($standby);
     my $from_standby = WalTest::config_for($standby, cluster => { data => $standby->data_dir },
