@@ -5,6 +5,7 @@
  */
 #include "repo/backup_list.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,21 @@ backup_list_reset(BackupList *list)
 
 /* ---- start objects ---- */
 
+/* The first by itself: who does not know "resumes_too" knows it. */
+static void
+start_put_resumes(StrBuf *text, const BackupStart *start)
+{
+    strbuf_puts(text, ", \"resumes\": ");
+    strbuf_put_json(text, start->resumes[0]);
+    for (size_t i = 1; i < BACKUP_RESUMES_MAX && start->resumes[i][0] != '\0'; i++)
+    {
+        strbuf_puts(text, i == 1 ? ", \"resumes_too\": [" : ", ");
+        strbuf_put_json(text, start->resumes[i]);
+        if (i + 1 == BACKUP_RESUMES_MAX || start->resumes[i + 1][0] == '\0')
+            strbuf_putc(text, ']');
+    }
+}
+
 int
 backup_start_put(Repository *repo, const BackupStart *start, const Deadline *dl, Error *err)
 {
@@ -42,8 +58,7 @@ backup_start_put(Repository *repo, const BackupStart *start, const Deadline *dl,
     strbuf_printf(
         &text, ", \"kind\": \"%s\", \"parent\": ", start->incremental ? "incremental" : "full");
     strbuf_put_json(&text, start->parent);
-    strbuf_puts(&text, ", \"resumes\": ");
-    strbuf_put_json(&text, start->resumes);
+    start_put_resumes(&text, start);
     strbuf_puts(&text, ", \"host\": ");
     strbuf_put_json(&text, utf8_valid(start->host) ? start->host : "");
     strbuf_printf(
@@ -59,6 +74,31 @@ backup_start_put(Repository *repo, const BackupStart *start, const Deadline *dl,
         return error_wrap(err, "could not claim label \"%s\"", start->label);
     (void) error_set(err, ERROR_EXISTS, "there is a backup \"%s\" already", start->label);
     return error_hint(err, "Choose another label.");
+}
+
+static bool
+start_read_resumes(const json_t *doc, BackupStart *start)
+{
+    const json_t *more = json_object_get(doc, "resumes_too");
+    size_t count = json_array_size(more);
+
+    if (!json_read_text(doc, "resumes", start->resumes[0], sizeof start->resumes[0]) ||
+        (start->resumes[0][0] != '\0' && !backup_label_name_valid(start->resumes[0])))
+        return false;
+    if (more == NULL)
+        return true;
+    if (!json_is_array(more) || count >= BACKUP_RESUMES_MAX || start->resumes[0][0] == '\0')
+        return false;
+    for (size_t i = 0; i < count; i++)
+    {
+        const char *label = json_string_value(json_array_get(more, i));
+
+        /* a valid label is short enough */
+        if (label == NULL || !backup_label_name_valid(label))
+            return false;
+        (void) snprintf(start->resumes[i + 1], sizeof start->resumes[i + 1], "%s", label);
+    }
+    return true;
 }
 
 static int
@@ -80,8 +120,7 @@ backup_start_parse(const char *text, size_t len, BackupStart *out, Error *err)
         !json_read_text(doc, "kind", kind, sizeof kind) ||
         !json_read_text(doc, "parent", start.parent, sizeof start.parent) ||
         (start.parent[0] != '\0' && !backup_label_name_valid(start.parent)) ||
-        !json_read_text(doc, "resumes", start.resumes, sizeof start.resumes) ||
-        (start.resumes[0] != '\0' && !backup_label_name_valid(start.resumes)) ||
+        !start_read_resumes(doc, &start) ||
         !json_read_text(doc, "host", start.host, sizeof start.host) ||
         !json_read_time(doc, "started", &start.started_us))
         return error_set(err, ERROR_CORRUPT, "a member is missing or not valid");

@@ -16,6 +16,8 @@
 #define BACKUP_ABANDONED_MS (INT64_C(24) * 3600 * 1000)
 /* Only one younger than this may be resumed, so that none is removed while it is taken up. */
 #define BACKUP_RESUMABLE_MS (INT64_C(12) * 3600 * 1000)
+/* How many unfinished backups a start object names. */
+#define BACKUP_RESUMES_MAX 8
 
 typedef enum BackupState
 {
@@ -32,7 +34,8 @@ typedef struct Backup
     Error error;         /* DAMAGED */
     int64_t newest_us;   /* UNFINISHED: when its newest object was stored, by the store's clock */
     int64_t oldest_us;   /* UNFINISHED: and its oldest, when it began; 0 not known */
-    char resumes[BACKUP_LABEL_NAME_MAX]; /* UNFINISHED: from its start object; "" none */
+    /* UNFINISHED: from its start object; the first "" ends them */
+    char resumes[BACKUP_RESUMES_MAX][BACKUP_LABEL_NAME_MAX];
     /* UNFINISHED: from the same; of an incremental its parent. "" full, or not known */
     char made_on[BACKUP_LABEL_NAME_MAX];
     bool pinned;
@@ -76,7 +79,8 @@ typedef struct BackupStart
     char label[BACKUP_LABEL_NAME_MAX];
     bool incremental;
     char parent[BACKUP_LABEL_NAME_MAX]; /* what an incremental is made on, so that it is kept */
-    char resumes[BACKUP_LABEL_NAME_MAX];
+    /* unfinished backups that may be taken up, so that they are kept; the first "" ends them */
+    char resumes[BACKUP_RESUMES_MAX][BACKUP_LABEL_NAME_MAX];
     char host[64];
     int64_t started_us;
 } BackupStart;

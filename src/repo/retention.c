@@ -636,6 +636,17 @@ retention_mark(RetentionMaker *m, const char *label, unsigned reason)
     return true;
 }
 
+/* What an unfinished backup takes up, and is made on. */
+static bool
+retention_mark_running(RetentionMaker *m, const Backup *b)
+{
+    bool marked = b->made_on[0] != '\0' && retention_mark(m, b->made_on, RETENTION_CHAIN);
+
+    for (size_t r = 0; r < BACKUP_RESUMES_MAX && b->resumes[r][0] != '\0'; r++)
+        marked |= retention_mark(m, b->resumes[r], RETENTION_RUNNING);
+    return marked;
+}
+
 /* Chains, bundles of other backups, and what a running backup takes up, until nothing is added. */
 static void
 retention_mark_needed(RetentionMaker *m)
@@ -651,10 +662,8 @@ retention_mark_needed(RetentionMaker *m)
 
             if (m->plan->reasons[i] == 0)
                 continue;
-            if ((m->plan->reasons[i] & RETENTION_RUNNING) != 0 && b->resumes[0] != '\0')
-                again |= retention_mark(m, b->resumes, RETENTION_RUNNING);
-            if ((m->plan->reasons[i] & RETENTION_RUNNING) != 0 && b->made_on[0] != '\0')
-                again |= retention_mark(m, b->made_on, RETENTION_CHAIN);
+            if ((m->plan->reasons[i] & RETENTION_RUNNING) != 0)
+                again |= retention_mark_running(m, b);
             if (b->state != BACKUP_COMPLETE)
                 continue;
             for (size_t u = 0; u < b->header.uses_count; u++)

@@ -217,7 +217,7 @@ backup_claim_label(BackupRun *run, Error *err)
     if (run->header.chain_count > 0)
         memcpy(start.parent, run->header.chain[run->header.chain_count - 1], sizeof start.parent);
     if (run->resume != NULL)
-        (void) snprintf(start.resumes, sizeof start.resumes, "%s", resume_label(run->resume));
+        (void) snprintf(start.resumes[0], sizeof start.resumes[0], "%s", resume_label(run->resume));
     for (int i = 1;; i++)
     {
         Deadline dl = deadline_after_ms(run->options.timeout_ms, run->cancel);

@@ -131,7 +131,7 @@ put_start(Repository *repo, const char *label, const char *resumes)
     Error err = {0};
 
     (void) snprintf(start.label, sizeof start.label, "%s", label);
-    (void) snprintf(start.resumes, sizeof start.resumes, "%s", resumes);
+    (void) snprintf(start.resumes[0], sizeof start.resumes[0], "%s", resumes);
     if (backup_start_put(repo, &start, &no_deadline, &err) < 0)
         abort();
 }
@@ -155,7 +155,7 @@ describe(const BackupList *list, const Backup *b, char *buf, size_t len)
         buf, len, "%s%s%s%s%s%s", states[b->state], b->chain_broken ? " broken" : "",
         b->parent != SIZE_MAX ? " on " : "",
         b->parent != SIZE_MAX ? list->items[b->parent].label : "",
-        b->resumes[0] != '\0' ? " of " : "", b->resumes);
+        b->resumes[0][0] != '\0' ? " of " : "", b->resumes[0]);
     return buf;
 }
 
@@ -349,7 +349,7 @@ test_start(void)
         .label = "b1",
         .incremental = true,
         .parent = "f1",
-        .resumes = "b0",
+        .resumes = {"b0", "a9", "a8"},
         .host = "d\"b",
         .started_us = T0 + 5};
     BackupStart got = {0};
@@ -359,7 +359,8 @@ test_start(void)
     test_repo_init(&repo, store);
     ok(backup_start_put(&repo, &start, &no_deadline, &err) == 0 &&
            backup_start_read(&repo, "b1", &no_deadline, &got, &err) == 0 &&
-           strcmp(got.label, "b1") == 0 && got.incremental && strcmp(got.resumes, "b0") == 0 &&
+           strcmp(got.label, "b1") == 0 && got.incremental &&
+           memcmp(got.resumes, start.resumes, sizeof got.resumes) == 0 &&
            strcmp(got.parent, "f1") == 0 && strcmp(got.host, "d\"b") == 0 &&
            got.started_us == T0 + 5,
        "a start object is put and read %s", err.msg);
@@ -391,6 +392,20 @@ test_start(void)
          "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", "
          "\"parent\": \"\", \"resumes\": \"../b\", \"host\": \"\", \"started\": "
          "\"2026-03-01T09:14:07.120000Z\"}"},
+        {"an impossible label among the others",
+         "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", \"parent\": \"\", \"resumes\": "
+         "\"b\", "
+         "\"resumes_too\": [\"a\", \"../b\"], \"host\": \"\", "
+         "\"started\": \"2026-03-01T09:14:07.120000Z\"}"},
+        {"the others without the first", "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", "
+                                         "\"parent\": \"\", \"resumes\": \"\", "
+                                         "\"resumes_too\": [\"a\"], \"host\": \"\", "
+                                         "\"started\": \"2026-03-01T09:14:07.120000Z\"}"},
+        {"more of them than may be", "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", "
+                                     "\"parent\": \"\", \"resumes\": \"b\", "
+                                     "\"resumes_too\": [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", "
+                                     "\"7\", \"8\"], \"host\": \"\", "
+                                     "\"started\": \"2026-03-01T09:14:07.120000Z\"}"},
         {"no time", "{\"format\": 1, \"label\": \"bad\", \"kind\": \"full\", \"parent\": \"\", "
                     "\"resumes\": \"\", "
                     "\"host\": \"\"}"},

@@ -83,7 +83,7 @@ typedef struct Row
     const char *label;
     char kind;          /* F, I, U unfinished, D damaged */
     const char *began;  /* it takes half an hour; U: when its newest object was stored */
-    const char *parent; /* I: also what it needs of others; U: what it resumes */
+    const char *parent; /* I: also what it needs of others; U: what it resumes, words */
     unsigned segno;
     const char *want; /* reasons; "": removed */
     TimelineId tli;
@@ -391,6 +391,17 @@ static const struct
           {ROW("u3", 'U', "2026-03-19 00:01", NULL, 0, "running")}},
      .wal = {{1, 1, 20, "2016-03-16 10:59", NULL}},
      .keeps = {{1, 1, true}}},
+    {.label = "a running backup takes up from several, and they from others",
+     .rules = {.full = COUNT(1)},
+     .now = "2026-03-20 00:00",
+     .rows =
+         {{ROW("f1", 'F', "2026-03-02 02:00", NULL, 15, "full,newest")},
+          {ROW("u0", 'U', "2026-03-17 02:00", NULL, 0, "running")},
+          {ROW("u1", 'U', "2026-03-18 02:00", "u0", 0, "running")},
+          {ROW("u2", 'U', "2026-03-18 05:00", NULL, 0, "running")},
+          {ROW("u3", 'U', "2026-03-18 06:00", "u0", 0, "")},
+          {ROW("u4", 'U', "2026-03-19 23:00", "u2 u1 gone", 0, "running")}},
+     .wal = {{1, 1, 20, "2026-03-19 10:59", NULL}}},
     {.label = "bundles of others that a kept backup uses",
      .rules = {.full = COUNT(1)},
      .now = "2026-03-20 00:00",
@@ -451,6 +462,19 @@ static const struct
      .keeps = {{1, 7, false}, {1, 8, true}}},
 };
 
+/* Words, up to the number of what a start object names. */
+static void
+read_words(const char *words, char (*out)[BACKUP_LABEL_NAME_MAX])
+{
+    for (size_t i = 0; i < BACKUP_RESUMES_MAX && *words != '\0'; i++)
+    {
+        size_t len = strcspn(words, " ");
+
+        (void) snprintf(out[i], BACKUP_LABEL_NAME_MAX, "%.*s", (int) len, words);
+        words += len + strspn(words + len, " ");
+    }
+}
+
 static void
 make_list(const Row *rows, BackupList *list)
 {
@@ -479,7 +503,7 @@ make_list(const Row *rows, BackupList *list)
             if (row->made_on != NULL)
                 (void) snprintf(b->made_on, sizeof b->made_on, "%s", row->made_on);
             if (row->parent != NULL)
-                (void) snprintf(b->resumes, sizeof b->resumes, "%s", row->parent);
+                read_words(row->parent, b->resumes);
             continue;
         }
         *h = (BackupHeader){
@@ -901,7 +925,7 @@ sim_check(Sim *s, const RetentionRules *rules)
                 used = used ||
                        (s->backups[u].here && s->backups[u].b.header.uses_count > 0 &&
                         strcmp(s->backups[u].b.header.uses[0], b->b.label) == 0) ||
-                       (s->backups[u].here && strcmp(s->backups[u].b.resumes, b->b.label) == 0);
+                       (s->backups[u].here && strcmp(s->backups[u].b.resumes[0], b->b.label) == 0);
             if (!used)
                 sim_broken(s, "%s is garbage and kept", b->b.label);
             continue;
@@ -1093,7 +1117,7 @@ sim_backup(Sim *s, int hour, bool incremental)
     if (s->backup_count > 0 && !b[-1].complete && b[-1].here &&
         now_us - b[-1].b.newest_us < 12 * HOUR)
     {
-        memcpy(b->b.resumes, b[-1].b.label, sizeof b->b.resumes);
+        memcpy(b->b.resumes[0], b[-1].b.label, sizeof b->b.resumes[0]);
         b->b.header.uses = calloc(1, sizeof *b->b.header.uses);
         b->b.header.uses_count = 1;
         memcpy(b->b.header.uses[0], b[-1].b.label, BACKUP_LABEL_NAME_MAX);
