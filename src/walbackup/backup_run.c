@@ -184,25 +184,34 @@ backup_run_check_parent(BackupRun *run, Error *err)
     return parent_check(&run->parent.header, &run->header, &run->history, err);
 }
 
+/* What cannot be taken up is stored again, which is no failure. */
+static void
+backup_take_up(BackupRun *run, const BackupList *list)
+{
+    Error why = {0};
+
+    if (resume_open(run, list, &run->resume, &why) < 0)
+        log_write(LOG_WARNING, "taking up nothing of a failed backup: %s", why.msg);
+    for (size_t i = 0; i < resume_count(run->resume); i++)
+        log_write(
+            LOG_INFO, "backup \"%s\" has failed or still runs: what it has stored is taken up",
+            resume_label(run->resume, i));
+}
+
 static int
 backup_prepare(BackupRun *run, Error *err)
 {
-    bool resume = run->options.resume && !run->options.incremental && !run->options.stream;
+    bool resume = run->options.resume && !run->options.stream;
     AUTO(backup_list_reset) BackupList list = {0};
-    Error why = {0};
 
     if (!run->options.incremental && !resume)
         return 0;
     if (backup_list_read(run->repo, run->options.timeout_ms, run->options.jobs, &list, err) < 0)
         return error_wrap(err, "could not list the backups");
-    if (run->options.incremental)
-        return parent_choose(run, &list, err);
-    if (resume_open(run, &list, &run->resume, &why) < 0)
-        log_write(LOG_WARNING, "taking up nothing of a failed backup: %s", why.msg);
-    else if (run->resume != NULL)
-        log_write(
-            LOG_INFO, "backup \"%s\" has failed or still runs: what it has stored is taken up",
-            resume_label(run->resume));
+    if (run->options.incremental && parent_choose(run, &list, err) < 0)
+        return -1;
+    if (resume)
+        backup_take_up(run, &list);
     return 0;
 }
 
@@ -216,8 +225,9 @@ backup_claim_label(BackupRun *run, Error *err)
     /* so that expire, while we run, keeps what we build on */
     if (run->header.chain_count > 0)
         memcpy(start.parent, run->header.chain[run->header.chain_count - 1], sizeof start.parent);
-    if (run->resume != NULL)
-        (void) snprintf(start.resumes[0], sizeof start.resumes[0], "%s", resume_label(run->resume));
+    for (size_t i = 0; i < resume_count(run->resume); i++)
+        (void) snprintf(
+            start.resumes[i], sizeof start.resumes[i], "%s", resume_label(run->resume, i));
     for (int i = 1;; i++)
     {
         Deadline dl = deadline_after_ms(run->options.timeout_ms, run->cancel);
@@ -507,9 +517,8 @@ backup_run_steps(BackupRun *run, BackupEnd *end, Error *err)
     rc = run->options.stream ? source_stream_run(run, end, err) : source_local_run(run, end, err);
     if (rc < 0 || backup_run_check_parent(run, err) < 0)
         return -1;
-    if (run->resume != NULL && resume_finish(run->resume, run, err) < 0)
-        return -1;
-    if (backup_mark_incremental(run, end, err) < 0 || backup_store_last(run, end, err) < 0)
+    if (resume_finish(run->resume, run, err) < 0 || backup_mark_incremental(run, end, err) < 0 ||
+        backup_store_last(run, end, err) < 0)
         return -1;
     if (wal_wait(run, err) < 0)
         return -1;

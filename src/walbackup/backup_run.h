@@ -5,7 +5,7 @@
  *
  *   1  open the repository, connect, check system identifier and data       nothing
  *      directory; read the timeline history
- *   2  choose the parent (incremental), what to take up of a failed run;    a claimed label
+ *   2  choose the parent (incremental), what to take up of failed runs;     a claimed label
  *      put backup/<label>/start
  *   3  begin the backup in the server: start LSN, checkpoint                the server forgets it
  *   4  files into bundles, by source_local or source_stream                 parts, indexes
@@ -40,7 +40,7 @@ typedef struct BackupOptions
     uint64_t rate_limit_bytes; /* read from the server in a second; 0: no bound */
     bool fast_checkpoint;
     bool stream; /* BASE_BACKUP instead of reading files */
-    bool resume; /* take up bundles of a failed run; on by default */
+    bool resume; /* take up bundles of failed runs; on by default */
     ChecksumAlgorithm checksum;
     int64_t wal_timeout_ms;
     int64_t timeout_ms; /* of each request to the store, tries included */
@@ -56,7 +56,7 @@ typedef struct BackupRun
     Manifest parent;         /* of an incremental */
     TimelineHistory history; /* of the server's timeline when we connected */
     Server server;           /* of a local backup: open from step 1 to 5 */
-    Resume *resume;          /* what a failed run left; NULL: nothing */
+    Resume *resume;          /* what failed runs left; NULL: nothing */
     ManifestWriter *manifest;
     BundleSet *bundles;
     Progress progress;

@@ -201,64 +201,46 @@ local_check_pages(LocalFile *f, uint8_t *buf, uint32_t block, size_t count, Erro
     return 0;
 }
 
-/* ---- digests without storing ---- */
+/* ---- what is stored, or would be ---- */
 
-/*
- * Reads all of the file; it stays in the buffer if it fits. check: page checksums are looked at, as
- * for a file that is stored.
- */
+/* Into the bundle; with d only into its digests. */
 static int
-local_digest_file(LocalFile *f, bool check, FileDigest *out, Error *err)
+local_pass(LocalFile *f, FileDigester *d, const void *data, size_t len, Error *err)
 {
-    AUTO(file_digester_freep) FileDigester *d = NULL;
+    return d != NULL ? file_digester_add(d, data, len, err)
+                     : bundle_writer_write(f->c->writer, data, len, err);
+}
+
+/* All of the file; it stays in the buffer if it fits. */
+static int
+local_pass_whole(LocalFile *f, FileDigester *d, bool check, Error *err)
+{
     uint8_t *buf = f->c->buf;
 
-    if (file_digester_new(f->c->local->run->options.checksum, &d, err) < 0 ||
-        file_digester_begin(d, err) < 0)
-        return -1;
     for (uint64_t at = 0; at < f->bytes; at += LOCAL_READ_BYTES)
     {
         size_t len = (size_t) MIN(f->bytes - at, LOCAL_READ_BYTES);
         uint32_t block = (uint32_t) (at / DATA_PAGE_BYTES);
-        size_t got;
+        size_t got = len;
 
-        if (local_read(f, buf, len, at, &got, err) < 0 ||
+        if ((!f->buffered && local_read(f, buf, len, at, &got, err) < 0) ||
             (check && local_check_pages(f, buf, block, got / DATA_PAGE_BYTES, err) < 0) ||
-            file_digester_add(d, buf, len, err) < 0)
+            local_pass(f, d, buf, len, err) < 0)
             return -1;
     }
     f->buffered = f->bytes <= LOCAL_READ_BYTES;
-    return file_digester_end(d, out, err);
+    return 0;
 }
 
-/* ---- storing ---- */
-
+/* Pages are checked when they are stored. */
 static int
-local_store_whole(LocalFile *f, Error *err)
+local_pass_unchecked(LocalFile *f, FileDigester *d, Error *err)
 {
-    BundleWriter *writer = f->c->writer;
-
-    f->line.kind = BACKUP_FILE_WHOLE;
-    f->line.stored_bytes = f->bytes;
-    if (bundle_writer_begin_file(writer, &f->line, err) < 0)
-        return -1;
-    for (uint64_t at = 0; at < f->bytes; at += LOCAL_READ_BYTES)
-    {
-        size_t len = (size_t) MIN(f->bytes - at, LOCAL_READ_BYTES);
-        size_t got = len;
-
-        if (!f->buffered && local_read(f, f->c->buf, len, at, &got, err) < 0)
-            return -1;
-        if (local_check_pages(
-                f, f->c->buf, (uint32_t) (at / DATA_PAGE_BYTES), got / DATA_PAGE_BYTES, err) < 0 ||
-            bundle_writer_write(writer, f->c->buf, len, err) < 0)
-            return -1;
-    }
-    return bundle_writer_end_file(writer, err);
+    return local_pass_whole(f, d, false, err);
 }
 
 static int
-local_store_range(LocalFile *f, BlockRange range, Error *err)
+local_pass_range(LocalFile *f, FileDigester *d, BlockRange range, Error *err)
 {
     for (uint32_t done = 0; done < range.count;)
     {
@@ -270,34 +252,109 @@ local_store_range(LocalFile *f, BlockRange range, Error *err)
         if (!f->buffered && local_read(f, buf, got, at, &got, err) < 0)
             return -1;
         if (local_check_pages(f, buf, range.first + done, got / DATA_PAGE_BYTES, err) < 0 ||
-            bundle_writer_write(f->c->writer, buf, (size_t) pages * DATA_PAGE_BYTES, err) < 0)
+            local_pass(f, d, buf, (size_t) pages * DATA_PAGE_BYTES, err) < 0)
             return -1;
         done += pages;
     }
     return 0;
 }
 
-/* The blocks in line.blocks, none of them: nothing has changed. */
+/* An incremental file of the blocks in line.blocks. */
 static int
-local_store_incremental(LocalFile *f, Error *err)
+local_pass_incremental(LocalFile *f, FileDigester *d, Error *err)
 {
-    uint32_t count = (uint32_t) block_set_blocks(&f->line.blocks);
-    uint64_t header_bytes = incremental_header_bytes(count);
+    uint64_t header_bytes = incremental_header_bytes((uint32_t) block_set_blocks(&f->line.blocks));
     AUTO(free_text) char *header = malloc(header_bytes);
 
     if (header == NULL)
         return error_nomem(err);
-    f->line.kind = BACKUP_FILE_INCREMENTAL;
-    f->line.truncation_blocks = (uint32_t) (f->bytes / DATA_PAGE_BYTES);
-    f->line.stored_bytes = incremental_file_bytes(count);
     incremental_format_header(&f->line.blocks, f->line.truncation_blocks, (uint8_t *) header);
-    if (bundle_writer_begin_file(f->c->writer, &f->line, err) < 0 ||
-        bundle_writer_write(f->c->writer, header, header_bytes, err) < 0)
+    if (local_pass(f, d, header, header_bytes, err) < 0)
         return -1;
     for (size_t i = 0; i < f->line.blocks.count; i++)
-        if (local_store_range(f, f->line.blocks.ranges[i], err) < 0)
+        if (local_pass_range(f, d, f->line.blocks.ranges[i], err) < 0)
             return -1;
-    return bundle_writer_end_file(f->c->writer, err);
+    return 0;
+}
+
+/* What line says is stored. */
+static int
+local_pass_content(LocalFile *f, FileDigester *d, Error *err)
+{
+    return f->line.kind == BACKUP_FILE_WHOLE ? local_pass_whole(f, d, true, err)
+                                             : local_pass_incremental(f, d, err);
+}
+
+/* Of what pass lets pass. */
+static int
+local_digest(
+    LocalFile *f, int (*pass)(LocalFile *f, FileDigester *d, Error *err), FileDigest *out,
+    Error *err)
+{
+    AUTO(file_digester_freep) FileDigester *d = NULL;
+
+    if (file_digester_new(f->c->local->run->options.checksum, &d, err) < 0 ||
+        file_digester_begin(d, err) < 0 || pass(f, d, err) < 0)
+        return -1;
+    return file_digester_end(d, out, err);
+}
+
+/* ---- what a failed backup has stored ---- */
+
+/* *taken: the content that line says is there. */
+static int
+local_take_up(LocalFile *f, bool *taken, Error *err)
+{
+    BackupRun *run = f->c->local->run;
+    FileDigest digest;
+
+    *taken = false;
+    if (!resume_has(run->resume, &f->line))
+        return 0;
+    if (local_digest(f, local_pass_content, &digest, err) < 0 ||
+        resume_take(run->resume, &f->line, &digest, taken, err) < 0)
+        return -1;
+    if (*taken)
+        return 0;
+    /* they are found again when the file is stored */
+    (void) atomic_fetch_sub(&run->damaged_blocks, block_set_blocks(&f->line.damaged));
+    block_set_reset(&f->line.damaged);
+    return 0;
+}
+
+/* ---- storing ---- */
+
+static int
+local_put(LocalFile *f, Error *err)
+{
+    BundleWriter *writer = f->c->writer;
+    bool taken;
+
+    if (local_take_up(f, &taken, err) < 0)
+        return -1;
+    if (taken)
+        return 0;
+    if (bundle_writer_begin_file(writer, &f->line, err) < 0 || local_pass_content(f, NULL, err) < 0)
+        return -1;
+    return bundle_writer_end_file(writer, err);
+}
+
+static int
+local_store_whole(LocalFile *f, Error *err)
+{
+    f->line.kind = BACKUP_FILE_WHOLE;
+    f->line.stored_bytes = f->bytes;
+    return local_put(f, err);
+}
+
+/* The blocks in line.blocks, none of them: nothing has changed. */
+static int
+local_store_incremental(LocalFile *f, Error *err)
+{
+    f->line.kind = BACKUP_FILE_INCREMENTAL;
+    f->line.truncation_blocks = (uint32_t) (f->bytes / DATA_PAGE_BYTES);
+    f->line.stored_bytes = incremental_file_bytes((uint32_t) block_set_blocks(&f->line.blocks));
+    return local_put(f, err);
 }
 
 /* ---- what has changed ---- */
@@ -357,31 +414,11 @@ local_store_if_other(LocalFile *f, const BackupFile *entry, Error *err)
 {
     FileDigest digest;
 
-    if (local_digest_file(f, false, &digest, err) < 0)
+    if (local_digest(f, local_pass_unchecked, &digest, err) < 0)
         return -1;
     if (memcmp(digest.xxh128, entry->xxh128, sizeof digest.xxh128) == 0)
         return local_store_incremental(f, err);
     return local_store_whole(f, err);
-}
-
-/* ---- what a failed backup has stored ---- */
-
-/* *taken: the content is there, and nothing was stored. */
-static int
-local_take_up(LocalFile *f, const BackupFile *entry, bool *taken, Error *err)
-{
-    FileDigest digest;
-    BackupRun *run = f->c->local->run;
-
-    if (local_digest_file(f, true, &digest, err) < 0)
-        return -1;
-    *taken = file_digest_matches(&digest, run->options.checksum, entry);
-    if (*taken)
-        return resume_take(run->resume, entry, &f->line, err);
-    /* they are found again when the file is stored */
-    (void) atomic_fetch_sub(&run->damaged_blocks, block_set_blocks(&f->line.damaged));
-    block_set_reset(&f->line.damaged);
-    return 0;
 }
 
 /* ---- one file ---- */
@@ -432,13 +469,8 @@ local_store(LocalFile *f, Error *err)
 {
     LocalRun *local = f->c->local;
     BackupRun *run = local->run;
-    const BackupFile *entry = resume_find(run->resume, f->path, f->bytes);
-    bool taken = false;
+    const BackupFile *entry;
 
-    if (entry != NULL && f->bytes > 0 && local_take_up(f, entry, &taken, err) < 0)
-        return -1;
-    if (taken)
-        return 0;
     switch (change_rule(
         run->options.incremental ? &run->parent : NULL, &run->header, local->summaries != NULL,
         f->path, f->bytes, &entry))

@@ -28,13 +28,13 @@
         {"checksum", 0, "ALGORITHM", "Of each file: crc32c or sha256."},                           \
         {"wal-timeout", 0, "DURATION", "How long to wait for WAL to be in the repository."},       \
         {"timeout", 't', "DURATION", "How long to try each request of the store; default 5min."},  \
+        {"no-resume", 0, NULL, "Take up nothing that failed backups have stored."},                \
     {                                                                                              \
         "output", 'o', "FORMAT", "text (default) or json."                                         \
     }
 
 static const CliOption full_options[] = {
     COMMON_OPTIONS,
-    {"no-resume", 0, NULL, "Take up nothing that a failed backup has stored."},
 };
 
 static const CliOption incremental_options[] = {

@@ -111,8 +111,11 @@ result_print_text(const BackupRun *run, int64_t elapsed_ms, Error *err)
         result_format_bytes(h->plain_bytes, plain, sizeof plain), result_ratio(h));
     if (h->reused_bytes > 0)
         (void) printf(
-            "taken up    %s of them from \"%s\"\n",
-            result_format_bytes(h->reused_bytes, stored, sizeof stored), h->uses[0]);
+            "taken up    %s of them from",
+            result_format_bytes(h->reused_bytes, stored, sizeof stored));
+    for (size_t i = 0; h->reused_bytes > 0 && i < h->uses_count; i++)
+        (void) printf(
+            "%s \"%s\"%s", i > 0 ? "," : "", h->uses[i], i + 1 == h->uses_count ? "\n" : "");
     (void) printf(
         "WAL         %s to %s, timeline %" PRIu32 "\n",
         lsn_format(h->start_lsn, start, sizeof start), lsn_format(h->stop_lsn, stop, sizeof stop),
