@@ -34,6 +34,14 @@
  * that does no harm, as an index speaks of a finished bundle. What expire removes all the same is
  * found missing before the manifest is put (stored.h).
  *
+ * Backups by BASE_BACKUP take up nothing, though what they have stored is taken up by others. What
+ * the server sends is known when its last byte has come. Until then it would have to lie on this
+ * host's disk, a gibibyte for each worker, which may not be there; and all that is saved is the
+ * way to the store, as the server sends everything in any case.
+ *
+ * A run that takes up everything for longer than BACKUP_ABANDONED_MS (at a low rate limit) stores
+ * nothing meanwhile, and counts as abandoned: where expire runs then, it fails in the end.
+ *
  * Bundles taken up have the numbers from 0 on in this backup's manifest, whosever they are; new
  * ones have those behind. An index of ours lists ours only, under its number here.
  */
