@@ -3,7 +3,8 @@
  *
  * Frames in memory: a buffer to one frame of a codec and back, with contexts that are kept from
  * frame to frame. The frames are those of codec.h; what differs is that both ends are at hand, so
- * that nothing is copied in between.
+ * that nothing is copied in between, and that lz4's have no checksum: whoever keeps a frame keeps a
+ * digest of it as it is stored.
  *
  * An encoder or decoder belongs to one thread.
  */

@@ -63,6 +63,7 @@ sub emergency
     my @blocks = $section =~ /^```sh\n(.*?)^```$/msg;
 
     is(scalar @blocks, 3, 'the page has its three steps');
+    my ($verify) = $section =~ /^`(pg_verifybackup [^`]*)`/m;
 
     my $restored = PostgreSQL::Test::Cluster->new("restored$segsize", install_path => WalTest::install_path(15));
     my $data = $restored->data_dir;
@@ -71,7 +72,9 @@ sub emergency
     mkdir $data or die "could not create $data: $!" unless -d $data;
     $blocks[0] =~ s/^$_=\S+/$_='$place{$_}'/m or die "the page sets no $_" for keys %place;
 
-    my $result = WalTest::run([ 'sh', '-eu' ], stdin => join("\n", @blocks));
+    # the check is for between the second step and the third
+    $verify = $restored->installed_command('pg_verifybackup') . $verify =~ s/^\w+//r . ' >/dev/null';
+    my $result = WalTest::run([ 'sh', '-eu' ], stdin => join("\n", @blocks[ 0, 1 ], $verify, $blocks[2]));
 
     is($result->{exit}, 0, 'the lines run');
     is($result->{stderr}, '', 'without a word');

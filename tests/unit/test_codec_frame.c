@@ -142,9 +142,12 @@ test_damaged(void)
         for (size_t at = 0; good && at < n; at++)
         {
             frame[at] ^= 0x10;
-            /* a bit that means nothing may change, the content may not */
+            /*
+             * a bit that means nothing may change, the content may not; only lz4 has no checksum:
+             * there it is the digest of the part that tells, and here that nothing is overrun
+             */
             if (codec_frame_decompress(dec, frame, n, plain, LEN, &err) == 0)
-                good = memcmp(plain, data, LEN) == 0;
+                good = specs[s].spec.method == CODEC_LZ4 || memcmp(plain, data, LEN) == 0;
             else
                 good = err.kind == ERROR_CORRUPT || err.kind == ERROR_NOMEM;
             frame[at] ^= 0x10;
