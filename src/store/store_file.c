@@ -34,6 +34,8 @@
 #define FOLDER_MODE 0750
 #define FILE_READ_BYTES ((size_t) 256 * 1024)
 #define FILE_WRITE_BYTES ((size_t) 8 * 1024 * 1024) /* between two looks at the deadline */
+/* larger objects, which are parts of backups, do not stay in the page cache */
+#define FILE_CACHE_BYTES (8 * 1024 * 1024)
 #define FILE_WRITE_PARTS 64
 #define FILE_RACES_MAX 100 /* with folders that others remove */
 
@@ -494,6 +496,9 @@ file_put_in(
         return -1;
     if (fsync(temp.fd) < 0)
         return store_file_error(err, "could not sync object \"%s\"", key);
+    /* a backup would push all that the server uses out of the page cache */
+    if (body->bytes >= FILE_CACHE_BYTES)
+        (void) posix_fadvise(temp.fd, 0, 0, POSIX_FADV_DONTNEED);
 
     if (close(fd_steal(&temp.fd)) < 0)
         return store_file_error(err, "could not close object \"%s\"", key);
