@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,6 +23,8 @@
 #include "repo/file_digest.h"
 
 #define PARTS_LOCKS 64
+/* Threads for each job: one of them waits for the store while another one unpacks. */
+#define PARTS_CONNECTIONS 2
 /* Written in a row: then the disk begins with it; less than the least is left to the end. */
 #define PARTS_WRITEBACK_BYTES (8u * 1024u * 1024u)
 #define PARTS_WRITEBACK_LEAST (512u * 1024u)
@@ -35,6 +38,7 @@ typedef struct Parts
     const PlanLayer **layers;
     size_t count;
     pthread_mutex_t locks[PARTS_LOCKS]; /* of file i: i % PARTS_LOCKS; guards PlanFile.created */
+    sem_t unpack;                       /* as many threads as jobs may be at it */
 } Parts;
 
 /* What belongs to one thread. */
@@ -297,16 +301,15 @@ parts_frame_wanted(
     return plan_range_wanted(plan, layer, bundle, start, end, *first);
 }
 
+/* The fetched part's frames, decompressed and written. */
 static int
-parts_take_part(PartsWorker *w, const PlanLayer *layer, const Deadline *dl, Error *err)
+parts_unpack(PartsWorker *w, const PlanLayer *layer, Error *err)
 {
     const BackupPart *part = &w->part->part;
     const PartsRun *run = w->parts->run;
     uint64_t start = plan_part_start(part), end = plan_part_end(part);
     size_t first = w->part->piece;
 
-    if (bundle_reader_fetch(w->reader, part, dl, err) < 0)
-        return -1;
     for (uint32_t i = 0; i < part->frame_count; i++, start += BACKUP_FRAME_BYTES)
     {
         const uint8_t *data;
@@ -323,6 +326,20 @@ parts_take_part(PartsWorker *w, const PlanLayer *layer, const Deadline *dl, Erro
     if (run->progress != NULL)
         progress_add(run->progress, part->stored_bytes, 1);
     return 0;
+}
+
+static int
+parts_take_part(PartsWorker *w, const PlanLayer *layer, const Deadline *dl, Error *err)
+{
+    int rc;
+
+    if (bundle_reader_fetch(w->reader, &w->part->part, dl, err) < 0)
+        return -1;
+    while (sem_wait(&w->parts->unpack) < 0)
+        ; /* interrupted */
+    rc = parts_unpack(w, layer, err);
+    (void) sem_post(&w->parts->unpack);
+    return rc;
 }
 
 static int
@@ -372,12 +389,15 @@ int
 parts_restore(const PartsRun *run, Error *err)
 {
     Parts p = {.run = run};
+    unsigned threads = MIN(run->jobs * PARTS_CONNECTIONS, (unsigned) WORKERS_MAX);
     int rc = parts_collect(&p, err);
 
     for (size_t i = 0; i < PARTS_LOCKS; i++)
         (void) pthread_mutex_init(&p.locks[i], NULL);
+    (void) sem_init(&p.unpack, 0, run->jobs);
     if (rc == 0 && p.count > 0)
-        rc = workers_run(run->jobs, parts_main, &p, run->progress, run->cancel, err);
+        rc = workers_run(threads, parts_main, &p, run->progress, run->cancel, err);
+    (void) sem_destroy(&p.unpack);
     for (size_t i = 0; i < PARTS_LOCKS; i++)
         (void) pthread_mutex_destroy(&p.locks[i]);
     free(p.wanted);
