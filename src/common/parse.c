@@ -86,16 +86,16 @@ parse_hex_digit(char c)
 }
 
 bool
-parse_hex_bytes(const char *text, uint8_t *out, size_t out_len)
+parse_hex_bytes(const char *text, size_t len, uint8_t *out, size_t out_len)
 {
-    /* all of text is looked at before out is touched; a NUL ends the look as any non-digit does */
-    for (size_t i = 0; i < out_len * 2; i++)
+    if (len != out_len * 2)
+        return false;
+    /* all of text is looked at before out is touched */
+    for (size_t i = 0; i < len; i++)
     {
         if (parse_hex_digit(text[i]) < 0)
             return false;
     }
-    if (text[out_len * 2] != '\0')
-        return false;
     for (size_t i = 0; i < out_len; i++)
         out[i] =
             (uint8_t) ((unsigned) parse_hex_digit(text[2 * i]) << 4 | (unsigned) parse_hex_digit(text[2 * i + 1]));

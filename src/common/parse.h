@@ -15,8 +15,8 @@ MUST_CHECK bool parse_u32(const char *text, uint32_t *out);
 /* Exactly len digits 0-9 A-F (upper case only), len 1..16; text need not be terminated. */
 MUST_CHECK bool parse_hex_upper(const char *text, size_t len, uint64_t *out);
 
-/* Lower- or upper-case hex of exactly out_len bytes; text is terminated. */
-MUST_CHECK bool parse_hex_bytes(const char *text, uint8_t *out, size_t out_len);
+/* Lower- or upper-case hex of exactly out_len bytes; text need not be terminated. */
+MUST_CHECK bool parse_hex_bytes(const char *text, size_t len, uint8_t *out, size_t out_len);
 
 /* Writes 2 * len lower-case digits and a NUL. Returns out. */
 char *format_hex(const void *data, size_t len, char *out);

@@ -119,6 +119,6 @@ json_read_hex(const json_t *doc, const char *member, uint8_t *out, size_t len)
 {
     const json_t *value = json_object_get(doc, member);
 
-    return json_is_string(value) && json_string_length(value) == 2 * len &&
-           parse_hex_bytes(json_string_value(value), out, len);
+    return json_is_string(value) &&
+           parse_hex_bytes(json_string_value(value), json_string_length(value), out, len);
 }

@@ -128,7 +128,7 @@ label_parse(const char *text, size_t len, bool encrypted, ObjectLabel *out, Erro
         return error_set(err, ERROR_CORRUPT, "label has no valid key");
     if (plain_bytes == NULL || strlen(plain_bytes) != LABEL_SIZE_DIGITS ||
         !label_lower_hex(plain_bytes, LABEL_SIZE_DIGITS) ||
-        !parse_hex_bytes(plain_bytes, size, sizeof size))
+        !parse_hex_bytes(plain_bytes, LABEL_SIZE_DIGITS, size, sizeof size))
         return error_set(err, ERROR_CORRUPT, "label has no valid size");
 
     ObjectLabel label = {
@@ -138,7 +138,7 @@ label_parse(const char *text, size_t len, bool encrypted, ObjectLabel *out, Erro
 
     if (sha256 == NULL || strlen(sha256) != LABEL_SHA256_DIGITS ||
         !label_lower_hex(sha256, LABEL_SHA256_DIGITS) ||
-        !parse_hex_bytes(sha256, label.sha256, SHA256_BYTES))
+        !parse_hex_bytes(sha256, LABEL_SHA256_DIGITS, label.sha256, SHA256_BYTES))
         return error_set(err, ERROR_CORRUPT, "label has no valid SHA-256");
     if (rest != NULL || (key_ids != NULL) != encrypted ||
         (encrypted && !label_key_ids_valid(key_ids)))

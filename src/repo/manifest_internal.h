@@ -11,12 +11,14 @@
 #include <jansson.h>
 
 #include "repo/manifest.h"
+#include "repo/manifest_members.h"
 
 #define MANIFEST_LINE_MAX ((size_t) 8 * 1024 * 1024) /* with its newline */
 /* As stored; about ten million files. */
 #define MANIFEST_STORED_MAX ((size_t) 1 << 30)
 #define MANIFEST_PLAIN_MAX (UINT64_C(16) << 30)
 #define MANIFEST_USES_MAX 1024
+#define MANIFEST_OWNER_MAX 256 /* of names of users and groups, with NUL */
 
 /* ---- one line ---- */
 
@@ -29,19 +31,20 @@ typedef enum ManifestLineKind
 } ManifestLineKind;
 
 /*
- * What a line says; {0} before its first use. The values point into doc and into the line itself.
+ * What a line says; {0} before its first use. The values point into the line itself.
  * What a line cannot know is not set: part.first_frame, and part.owner where it has none.
  */
 typedef struct ManifestLine
 {
     ManifestLineKind kind;
-    json_t *doc; /* owned */
+    ManifestMembers members;
     BackupHeader header;
     BackupFile file;
     BackupPart part;
     uint64_t trailer_lines;
     char path[DATA_PATH_MAX];
-    uint32_t frame_bytes[BACKUP_PART_MAX_FRAMES];
+    char user[MANIFEST_OWNER_MAX], group[MANIFEST_OWNER_MAX];
+    char owner[BACKUP_LABEL_NAME_MAX];
 } ManifestLine;
 
 void manifest_line_reset(ManifestLine *line); /* fit for AUTO */

@@ -14,7 +14,6 @@
 #include "repo/manifest_internal.h"
 
 #define LINE_MODE_MAX 07777u
-#define LINE_OWNER_MAX 256 /* of names of users and groups, with NUL */
 #define LINE_PAGE_BYTES 8192u
 
 /* ---- writing ---- */
@@ -39,7 +38,7 @@ line_put_path(StrBuf *out, char letter, const char *path)
 static void
 line_put_owner(StrBuf *out, const char *member, const char *name)
 {
-    if (name == NULL || name[0] == '\0' || strlen(name) >= LINE_OWNER_MAX || !utf8_valid(name))
+    if (name == NULL || name[0] == '\0' || strlen(name) >= MANIFEST_OWNER_MAX || !utf8_valid(name))
         return;
     strbuf_printf(out, ", \"%s\": ", member);
     strbuf_put_json(out, name);
@@ -112,36 +111,38 @@ manifest_format_part(const BackupPart *part, StrBuf *out)
 /* ---- reading ---- */
 
 static int
-line_bad_member(const char *member, Error *err)
+line_bad_member(char letter, Error *err)
 {
-    return error_set(err, ERROR_CORRUPT, "it has no valid member \"%s\"", member);
+    return error_set(err, ERROR_CORRUPT, "it has no valid member \"%c\"", letter);
 }
 
-/* The path by one of its two members, of which the line has exactly one. */
+/* The path by its letter or, in hex, by the capital one, of which the line has exactly one. */
 static bool
-line_read_path(ManifestLine *line, const char *member, const char *member_hex)
+line_read_path(ManifestLine *line, char letter)
 {
-    size_t hex_len = json_string_length(json_object_get(line->doc, member_hex));
+    const ManifestMembers *m = &line->members;
+    char capital = (char) (letter - 'a' + 'A');
+    size_t bytes = manifest_member(m, capital)->len / 2;
 
-    if (json_object_get(line->doc, member_hex) == NULL)
-        return json_read_text(line->doc, member, line->path, sizeof line->path) &&
+    if (!manifest_has_member(m, capital))
+        return manifest_member_text(m, letter, line->path, sizeof line->path) &&
                data_path_valid(line->path);
-    if (json_object_get(line->doc, member) != NULL || hex_len / 2 >= sizeof line->path ||
-        !json_read_hex(line->doc, member_hex, (uint8_t *) line->path, hex_len / 2) ||
-        memchr(line->path, '\0', hex_len / 2) != NULL)
+    if (manifest_has_member(m, letter) || bytes >= sizeof line->path ||
+        !manifest_member_hex(m, capital, (uint8_t *) line->path, bytes) ||
+        memchr(line->path, '\0', bytes) != NULL)
         return false;
-    line->path[hex_len / 2] = '\0';
+    line->path[bytes] = '\0';
     return data_path_valid(line->path);
 }
 
 /* Four octal digits. */
 static bool
-line_read_mode(const json_t *doc, uint32_t *out)
+line_read_mode(const ManifestMembers *m, uint32_t *out)
 {
-    const char *text = json_string_value(json_object_get(doc, "m"));
+    char text[5];
     uint32_t mode = 0;
 
-    if (text == NULL || strlen(text) != 4)
+    if (!manifest_member_text(m, 'm', text, sizeof text) || strlen(text) != 4)
         return false;
     for (size_t i = 0; i < 4; i++)
     {
@@ -153,30 +154,46 @@ line_read_mode(const json_t *doc, uint32_t *out)
     return true;
 }
 
-/* The name in doc, borrowed; "" when there is none. */
+/* The name into buf; "" when there is none. */
 static bool
-line_read_owner(const json_t *doc, const char *member, const char **out)
+line_read_owner(
+    const ManifestMembers *m, char letter, char buf[MANIFEST_OWNER_MAX], const char **out)
 {
-    const json_t *value = json_object_get(doc, member);
-
     *out = "";
-    if (value == NULL)
+    if (!manifest_has_member(m, letter))
         return true;
-    if (!json_is_string(value) || json_string_length(value) >= LINE_OWNER_MAX)
-        return false;
-    *out = json_string_value(value);
-    return true;
+    *out = buf;
+    return manifest_member_text(m, letter, buf, MANIFEST_OWNER_MAX);
 }
 
 static int
-line_read_blocks(const json_t *doc, const char *member, BlockSet *out, Error *err)
+line_read_blocks(const ManifestMembers *m, char letter, BlockSet *out, Error *err)
 {
-    const json_t *value = json_object_get(doc, member);
+    const ManifestMember *member = manifest_member(m, letter);
 
-    if (!json_is_string(value))
-        return line_bad_member(member, err);
-    if (block_set_parse(json_string_value(value), json_string_length(value), out, err) < 0)
-        return error_wrap(err, "member \"%s\"", member);
+    if (member->type != MEMBER_TEXT)
+        return line_bad_member(letter, err);
+    if (block_set_parse(member->text, member->len, out, err) < 0)
+        return error_wrap(err, "member \"%c\"", letter);
+    return 0;
+}
+
+/* What files and folders have. */
+static int
+line_parse_entry(ManifestLine *line, char letter, Error *err)
+{
+    const ManifestMembers *m = &line->members;
+    BackupFile *file = &line->file;
+
+    if (!line_read_path(line, letter))
+        return line_bad_member(letter, err);
+    file->path = line->path;
+    if (!line_read_mode(m, &file->mode))
+        return line_bad_member('m', err);
+    if (!line_read_owner(m, 'u', line->user, &file->user))
+        return line_bad_member('u', err);
+    if (!line_read_owner(m, 'g', line->group, &file->group))
+        return line_bad_member('g', err);
     return 0;
 }
 
@@ -187,104 +204,81 @@ line_parse_incremental(ManifestLine *line, Error *err)
     BackupFile *file = &line->file;
 
     file->kind = BACKUP_FILE_INCREMENTAL;
-    if (!json_read_u32(line->doc, "i", &file->truncation_blocks) ||
+    if (!manifest_member_u32(&line->members, 'i', &file->truncation_blocks) ||
         file->truncation_blocks > BLOCK_SET_MAX_BLOCK)
-        return line_bad_member("i", err);
-    if (line_read_blocks(line->doc, "k", &file->blocks, err) < 0)
+        return line_bad_member('i', err);
+    if (line_read_blocks(&line->members, 'k', &file->blocks, err) < 0)
         return -1;
 
     uint64_t blocks = MAX(file->truncation_blocks, block_set_end(&file->blocks));
 
     if (file->bytes != blocks * LINE_PAGE_BYTES)
-        return line_bad_member("s", err);
+        return line_bad_member('s', err);
     if (file->stored_bytes < block_set_blocks(&file->blocks) * LINE_PAGE_BYTES)
-        return line_bad_member("n", err);
+        return line_bad_member('n', err);
     return 0;
 }
 
 static int
 line_parse_file(ManifestLine *line, ChecksumAlgorithm checksum, Error *err)
 {
-    const json_t *doc = line->doc;
-    const json_t *modified = json_object_get(doc, "t");
+    const ManifestMembers *m = &line->members;
+    const ManifestMember *modified = manifest_member(m, 't');
     BackupFile *file = &line->file;
     uint64_t end;
 
-    if (!line_read_path(line, "f", "F"))
-        return line_bad_member("f", err);
-    file->path = line->path;
-    if (!line_read_mode(doc, &file->mode))
-        return line_bad_member("m", err);
-    if (!line_read_owner(doc, "u", &file->user))
-        return line_bad_member("u", err);
-    if (!line_read_owner(doc, "g", &file->group))
-        return line_bad_member("g", err);
-    if (!json_is_integer(modified))
-        return line_bad_member("t", err);
-    file->modified_s = json_integer_value(modified);
-    if (!json_read_u64(doc, "s", &file->bytes))
-        return line_bad_member("s", err);
-    file->stored_bytes = file->bytes;
-    if (json_object_get(doc, "n") != NULL && !json_read_u64(doc, "n", &file->stored_bytes))
-        return line_bad_member("n", err);
-    if (!json_read_u32(doc, "b", &file->bundle) || file->bundle >= BACKUP_BUNDLES_MAX)
-        return line_bad_member("b", err);
-    if (!json_read_u64(doc, "o", &file->offset) ||
-        __builtin_add_overflow(file->offset, file->stored_bytes, &end) || end > INT64_MAX)
-        return line_bad_member("o", err);
-    if (checksum != CHECKSUM_NONE &&
-        !json_read_hex(doc, "c", file->checksum, checksum_bytes(checksum)))
-        return line_bad_member("c", err);
-    if (!json_read_hex(doc, "x", file->xxh128, sizeof file->xxh128))
-        return line_bad_member("x", err);
-    if (json_object_get(doc, "w") != NULL && line_read_blocks(doc, "w", &file->damaged, err) < 0)
+    if (line_parse_entry(line, 'f', err) < 0)
         return -1;
-    if (json_object_get(doc, "i") != NULL)
+    if (modified->type != MEMBER_INTEGER)
+        return line_bad_member('t', err);
+    file->modified_s = modified->number;
+    if (!manifest_member_u64(m, 's', &file->bytes))
+        return line_bad_member('s', err);
+    file->stored_bytes = file->bytes;
+    if (manifest_has_member(m, 'n') && !manifest_member_u64(m, 'n', &file->stored_bytes))
+        return line_bad_member('n', err);
+    if (!manifest_member_u32(m, 'b', &file->bundle) || file->bundle >= BACKUP_BUNDLES_MAX)
+        return line_bad_member('b', err);
+    if (!manifest_member_u64(m, 'o', &file->offset) ||
+        __builtin_add_overflow(file->offset, file->stored_bytes, &end) || end > INT64_MAX)
+        return line_bad_member('o', err);
+    if (checksum != CHECKSUM_NONE &&
+        !manifest_member_hex(m, 'c', file->checksum, checksum_bytes(checksum)))
+        return line_bad_member('c', err);
+    if (!manifest_member_hex(m, 'x', file->xxh128, sizeof file->xxh128))
+        return line_bad_member('x', err);
+    if (manifest_has_member(m, 'w') && line_read_blocks(m, 'w', &file->damaged, err) < 0)
+        return -1;
+    if (manifest_has_member(m, 'i'))
         return line_parse_incremental(line, err);
     file->kind = BACKUP_FILE_WHOLE;
-    return file->stored_bytes == file->bytes ? 0 : line_bad_member("n", err);
+    return file->stored_bytes == file->bytes ? 0 : line_bad_member('n', err);
 }
 
 static int
 line_parse_folder(ManifestLine *line, Error *err)
 {
-    BackupFile *file = &line->file;
-
-    file->kind = BACKUP_FILE_FOLDER;
-    if (!line_read_path(line, "d", "D"))
-        return line_bad_member("d", err);
-    file->path = line->path;
-    if (!line_read_mode(line->doc, &file->mode))
-        return line_bad_member("m", err);
-    if (!line_read_owner(line->doc, "u", &file->user))
-        return line_bad_member("u", err);
-    if (!line_read_owner(line->doc, "g", &file->group))
-        return line_bad_member("g", err);
-    return 0;
+    line->file.kind = BACKUP_FILE_FOLDER;
+    return line_parse_entry(line, 'd', err);
 }
 
 /* Lengths of frames, none longer than one can be; *total is their sum. */
 static bool
 line_read_frames(ManifestLine *line, uint64_t *total)
 {
-    const json_t *list = json_object_get(line->doc, "z");
-    size_t n = json_array_size(list);
+    const ManifestMembers *m = &line->members;
 
-    if (!json_is_array(list) || n == 0 || n > BACKUP_PART_MAX_FRAMES)
+    if (manifest_member(m, 'z')->type != MEMBER_LIST || m->list_count == 0)
         return false;
     *total = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < m->list_count; i++)
     {
-        const json_t *value = json_array_get(list, i);
-        json_int_t bytes = json_integer_value(value);
-
-        if (!json_is_integer(value) || bytes < 1 || bytes > BACKUP_FRAME_MAX_BYTES)
+        if (m->list[i] < 1 || m->list[i] > BACKUP_FRAME_MAX_BYTES)
             return false;
-        line->frame_bytes[i] = (uint32_t) bytes;
-        *total += (uint64_t) bytes;
+        *total += m->list[i];
     }
-    line->part.frame_count = (uint32_t) n;
-    line->part.frame_bytes = line->frame_bytes;
+    line->part.frame_count = (uint32_t) m->list_count;
+    line->part.frame_bytes = m->list;
     return *total <= BACKUP_PART_MAX_BYTES;
 }
 
@@ -299,38 +293,42 @@ line_part_bytes_possible(uint64_t stored, uint64_t frames)
 static int
 line_parse_part(ManifestLine *line, Error *err)
 {
-    const json_t *doc = line->doc;
+    const ManifestMembers *m = &line->members;
     BackupPart *part = &line->part;
     uint64_t frames;
 
-    if (!json_read_u32(doc, "p", &part->part))
-        return line_bad_member("p", err);
-    if (!json_read_u32(doc, "b", &part->bundle) || part->bundle >= BACKUP_BUNDLES_MAX)
-        return line_bad_member("b", err);
+    if (!manifest_member_u32(m, 'p', &part->part))
+        return line_bad_member('p', err);
+    if (!manifest_member_u32(m, 'b', &part->bundle) || part->bundle >= BACKUP_BUNDLES_MAX)
+        return line_bad_member('b', err);
     if (!line_read_frames(line, &frames))
-        return line_bad_member("z", err);
-    if (!json_read_u64(doc, "l", &part->last_plain_bytes) || part->last_plain_bytes < 1 ||
+        return line_bad_member('z', err);
+    if (!manifest_member_u64(m, 'l', &part->last_plain_bytes) || part->last_plain_bytes < 1 ||
         part->last_plain_bytes > BACKUP_FRAME_BYTES)
-        return line_bad_member("l", err);
-    if (!json_read_u64(doc, "s", &part->stored_bytes) ||
+        return line_bad_member('l', err);
+    if (!manifest_member_u64(m, 's', &part->stored_bytes) ||
         !line_part_bytes_possible(part->stored_bytes, frames))
-        return line_bad_member("s", err);
+        return line_bad_member('s', err);
     part->owner_bundle = part->bundle;
-    if (json_object_get(doc, "u") == NULL)
+    if (!manifest_has_member(m, 'u'))
         return 0;
-    part->owner = json_string_value(json_object_get(doc, "u"));
-    if (part->owner == NULL || !backup_label_name_valid(part->owner))
-        return line_bad_member("u", err);
-    if (!json_read_u32(doc, "v", &part->owner_bundle) || part->owner_bundle >= BACKUP_BUNDLES_MAX)
-        return line_bad_member("v", err);
+    if (!manifest_member_text(m, 'u', line->owner, sizeof line->owner) ||
+        !backup_label_name_valid(line->owner))
+        return line_bad_member('u', err);
+    part->owner = line->owner;
+    if (!manifest_member_u32(m, 'v', &part->owner_bundle) ||
+        part->owner_bundle >= BACKUP_BUNDLES_MAX)
+        return line_bad_member('v', err);
     return 0;
 }
 
 static int
 line_parse_trailer(ManifestLine *line, Error *err)
 {
-    if (!json_read_u64(json_object_get(line->doc, "trailer"), "lines", &line->trailer_lines))
-        return line_bad_member("lines", err);
+    const json_t *trailer = json_object_get(line->members.doc, "trailer");
+
+    if (!json_read_u64(trailer, "lines", &line->trailer_lines))
+        return error_set(err, ERROR_CORRUPT, "it has no valid member \"lines\"");
     return 0;
 }
 
@@ -339,8 +337,8 @@ manifest_line_reset(ManifestLine *line)
 {
     backup_header_reset(&line->header);
     backup_file_reset(&line->file);
-    json_read_free(&line->doc);
-    /* not the whole of it: frame_bytes and path are large */
+    manifest_members_reset(&line->members);
+    /* not the whole of it: the names are long */
     line->file = (BackupFile){0};
     line->part = (BackupPart){0};
     line->trailer_lines = 0;
@@ -348,31 +346,31 @@ manifest_line_reset(ManifestLine *line)
 
 /* By the member that tells what it is. */
 static int
-line_parse_doc(ManifestLine *line, ChecksumAlgorithm checksum, Error *err)
+line_parse_members(ManifestLine *line, ChecksumAlgorithm checksum, Error *err)
 {
-    const json_t *doc = line->doc;
+    const ManifestMembers *m = &line->members;
 
-    if (json_object_get(doc, "f") != NULL || json_object_get(doc, "F") != NULL)
+    if (manifest_has_member(m, 'f') || manifest_has_member(m, 'F'))
     {
         line->kind = MANIFEST_LINE_FILE;
         return line_parse_file(line, checksum, err);
     }
-    if (json_object_get(doc, "d") != NULL || json_object_get(doc, "D") != NULL)
+    if (manifest_has_member(m, 'd') || manifest_has_member(m, 'D'))
     {
         line->kind = MANIFEST_LINE_FILE;
         return line_parse_folder(line, err);
     }
-    if (json_object_get(doc, "p") != NULL)
+    if (manifest_has_member(m, 'p'))
     {
         line->kind = MANIFEST_LINE_PART;
         return line_parse_part(line, err);
     }
-    if (json_object_get(doc, "header") != NULL)
+    if (json_object_get(m->doc, "header") != NULL)
     {
         line->kind = MANIFEST_LINE_HEADER;
-        return manifest_parse_header(json_object_get(doc, "header"), &line->header, err);
+        return manifest_parse_header(json_object_get(m->doc, "header"), &line->header, err);
     }
-    if (json_object_get(doc, "trailer") != NULL)
+    if (json_object_get(m->doc, "trailer") != NULL)
     {
         line->kind = MANIFEST_LINE_TRAILER;
         return line_parse_trailer(line, err);
@@ -385,9 +383,9 @@ manifest_line_parse(
     const char *text, size_t len, ChecksumAlgorithm checksum, ManifestLine *line, Error *err)
 {
     manifest_line_reset(line);
-    if (json_read_object(text, len, &line->doc, err) < 0)
+    if (manifest_members_read(&line->members, text, len, err) < 0)
         return -1;
-    if (line_parse_doc(line, checksum, err) < 0)
+    if (line_parse_members(line, checksum, err) < 0)
     {
         manifest_line_reset(line);
         return -1;

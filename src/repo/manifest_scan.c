@@ -103,7 +103,7 @@ static int
 scan_header(ManifestScan *scan, Error *err)
 {
     BackupHeader *header = &scan->line.header;
-    const json_t *doc = json_object_get(scan->line.doc, "header");
+    const json_t *doc = json_object_get(scan->line.members.doc, "header");
     char cluster[64];
 
     if (scan->lines_only || scan->has_header)

@@ -180,9 +180,46 @@ fuzz_mode(const char *text, size_t len, bool lines_only)
     strbuf_reset(&whole.text);
 }
 
+/* Each line by the plain reader and by jansson. */
+static void
+fuzz_members(const char *text, size_t len)
+{
+    static ManifestMembers m, any;
+    const char *end = text + len;
+
+    for (const char *line = text; line < end;)
+    {
+        const char *newline = memchr(line, '\n', (size_t) (end - line));
+        size_t line_len = (size_t) ((newline == NULL ? end : newline) - line);
+        Error err = {0};
+        bool good = manifest_members_read(&m, line, line_len, &err) == 0;
+
+        if (good && m.doc == NULL)
+        {
+            fuzz_check(
+                manifest_members_read_any(&any, line, line_len, &err) == 0 ||
+                    err.kind == ERROR_NOMEM,
+                "what is plain is JSON");
+            for (char c = 'A'; c <= 'z' && any.doc != NULL; c++)
+            {
+                const ManifestMember *a = manifest_member(&m, c), *b = manifest_member(&any, c);
+
+                fuzz_check(
+                    a->type == b->type && a->number == b->number && a->len == b->len &&
+                        (a->len == 0 || memcmp(a->text, b->text, a->len) == 0),
+                    "and means the same");
+            }
+        }
+        line += line_len + 1;
+    }
+    manifest_members_reset(&m);
+    manifest_members_reset(&any);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    fuzz_members((const char *) data, size);
     fuzz_mode((const char *) data, size, false);
     fuzz_mode((const char *) data, size, true);
     return 0;

@@ -118,7 +118,7 @@ vector_take_line(Vector *v, char *line)
     if (strcmp(line, "expect") == 0)
         v->expect = outcome_find(value);
     else if (strcmp(line, "payload") == 0)
-        v->has_payload = parse_hex_bytes(value, v->payload, sizeof v->payload);
+        v->has_payload = parse_hex_bytes(value, strlen(value), v->payload, sizeof v->payload);
     else if (strcmp(line, "identity") == 0)
         vector_add_identity(v, value);
     else if (strcmp(line, "compressed") == 0)

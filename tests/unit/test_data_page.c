@@ -58,7 +58,8 @@ make_page(const PageBytes *bytes, size_t count, uint8_t *page)
 {
     memset(page, 0, DATA_PAGE_BYTES);
     for (size_t i = 0; i < count && bytes[i].hex != NULL; i++)
-        if (!parse_hex_bytes(bytes[i].hex, page + bytes[i].at, strlen(bytes[i].hex) / 2))
+        if (!parse_hex_bytes(
+                bytes[i].hex, strlen(bytes[i].hex), page + bytes[i].at, strlen(bytes[i].hex) / 2))
             ok(false, "hex of a page");
 }
 

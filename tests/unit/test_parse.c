@@ -119,7 +119,7 @@ test_hex_bytes(void)
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
     {
         uint8_t out[4] = {1, 2, 3, 4};
-        bool good = parse_hex_bytes(cases[i].text, out, sizeof out);
+        bool good = parse_hex_bytes(cases[i].text, strlen(cases[i].text), out, sizeof out);
 
         ok(good == cases[i].good && memcmp(out, good ? want : untouched, 4) == 0, "hex bytes: %s",
            cases[i].label);
