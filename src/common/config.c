@@ -99,7 +99,7 @@ const ConfigOption config_options[] = {
         "stream", "http", stream.http, "",
         "Address of the metrics endpoint; reserved, without effect in this version."),
     {"backup", "jobs", CONFIG_INTEGER, "2", 1, 64, offsetof(Config, backup.jobs), false,
-     "Number of workers of a base backup or a restore, and of connections to the store.", NULL},
+     "Number of workers of a base backup, and of connections to the store.", NULL},
     {"backup", "rate-limit", CONFIG_BYTES, "0", 0, TIB, offsetof(Config, backup.rate_limit_bytes),
      false, "Bytes that a base backup reads from the server in a second at most; 0: no bound.",
      NULL},

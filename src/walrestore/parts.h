@@ -22,7 +22,7 @@ typedef struct PartsRun
     Repository *repo;
     const Place *place;
     Plan *plan;
-    unsigned jobs;
+    unsigned jobs;      /* parts unpacked at a time */
     int64_t timeout_ms; /* for each part */
     const atomic_bool *cancel;
     Progress *progress; /* counts stored bytes; NULL: none */

@@ -278,7 +278,7 @@ sub report
             my @peer = map { $value{$kind}->($_) } @{ $results->{$peer} };
 
             Bench::row(
-                join('-', $name, $peer =~ /^(?:pgbackrest|full)/ ? () : $peer, $kind eq 'cpu' ? 'cpu' : ()),
+                join('-', $name, $peer =~ /^(?:pgbackrest(?:-15)?|full)$/ ? () : $peer, $kind eq 'cpu' ? 'cpu' : ()),
                 what => "$what, $kind time",
                 ours => Bench::median(@ours),
                 peer => Bench::median(@peer),
@@ -348,13 +348,13 @@ sub our_restore
     return $r;
 }
 
-# 2.45 has bundles; block incremental came later, with 2.46.
+# 2.45 has bundles, which are off unless asked for; block incremental came later, with 2.46.
 sub peer_repository
 {
-    my ($db, $name, $s3) = @_;
+    my ($db, $name, $s3, $bundle) = @_;
     my $node = $db->{node};
     return Bench::pgbackrest($name, $node->data_dir, s3 => $s3,
-        global => "process-max=2\nrepo1-bundle=y\nstart-fast=y\nexpire-auto=n\nrepo1-retention-full=1000\n",
+        global => "process-max=2\nrepo1-bundle=" . ($bundle // 'y') . "\nstart-fast=y\nexpire-auto=n\nrepo1-retention-full=1000\n",
         cluster => 'pg1-port=' . $node->port . "\npg1-socket-path=" . $node->host . "\n"
           . 'pg1-user=' . getpwuid($>) . "\n");
 }
@@ -473,12 +473,12 @@ sub full
     my $db = database(15);
     my $where = $s3 ? 's3' : 'file';
     my $place = $s3 ? 'S3 over TLS' : 'file://';
-    my ($ours, $peer, %stored);
+    my ($ours, $peer, $default, %stored);
 
     Bench::command('sh', '-c', 'cat "$0"/base/*/* >/dev/null', $db->{node}->data_dir);
     my $results = contest(
         Bench::rounds($s3 ? 2 : 3),
-        [ 'ours', 'pgbackrest', $s3 ? 'barman' : 'pg_basebackup' ],
+        [ 'ours', 'pgbackrest', $s3 ? qw(pgbackrest-default barman) : 'pg_basebackup' ],
         ours => sub {
             $ours = our_repository($db, "full-$where", $s3);
             push @used_dirs, "$ours->{dir}/repo";
@@ -492,6 +492,11 @@ sub full
             push @used_dirs, "$peer->{dir}/repo";
             quiet($db, peer_command($peer, 'archive-push'));
             return peer_backup($peer, 'full');
+        },
+        'pgbackrest-default' => sub {
+            $default = peer_repository($db, "full-default-$where", $s3, 'n');
+            quiet($db, peer_command($default, 'archive-push'));
+            return peer_backup($default, 'full');
         },
         barman => sub {
             quiet($db);
@@ -514,7 +519,7 @@ sub full
     my $to = "$db->{dir}/restored";
     $results = contest(
         Bench::rounds($s3 ? 2 : 3),
-        [ 'ours', 'pgbackrest', $s3 ? 'barman' : () ],
+        [ 'ours', 'pgbackrest', $s3 ? qw(pgbackrest-default barman) : () ],
         ours => sub {
             my $dir = empty_dir($to);
             my $r = our_restore($ours, $dir);
@@ -527,6 +532,12 @@ sub full
             same_files($db, $dir);
             return $r;
         },
+        'pgbackrest-default' => sub {
+            my $dir = empty_dir($to);
+            my $r = peer_restore($default, $dir);
+            same_files($db, $dir);
+            return $r;
+        },
         barman => sub {
             my $dir = empty_dir($to);
             my $r = barman_restore($db, 'full', $dir);
@@ -534,7 +545,7 @@ sub full
             return $r;
         });
     report("restore-$where", "full restore from $place", $results,
-        { pgbackrest => { wall => $s3 ? 0.3 : 0.8 } });
+        $s3 ? { 'pgbackrest-default' => { wall => 0.3 } } : { pgbackrest => { wall => 0.8 } });
     forget_dirs();
     archive_to($db);
     return;
