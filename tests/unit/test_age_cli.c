@@ -275,7 +275,7 @@ main(void)
     (void) tempdir_make();
     for (size_t i = 0; i < 200000; i++)
         plain[i] = (char) (i * i >> 7);
-    (void) alarm(120); /* a program that waits for an answer must not hang the tests */
+    (void) alarm(600); /* a program that waits for an answer must not hang the tests */
     if (ok(run((const char *const[]){"age", "--version", NULL}, NULL) == 0,
            "the program age is here"))
     {

@@ -85,7 +85,7 @@ static void
 put_piece(uint32_t start, uint32_t end)
 {
     WalExtent piece = {.tli = 1, .segno = SEGNO, .start = start, .end = end};
-    Deadline dl = deadline_after_ms(5000, NULL);
+    Deadline dl = deadline_after_ms(300000, NULL);
     char key[LAYOUT_KEY_MAX];
     ObjectPutResult result;
     Error err = {0};
@@ -109,7 +109,7 @@ file_of(const uint8_t *data, size_t len)
 static int
 push(int fd, ArchiveResult *result, Error *err)
 {
-    Deadline dl = deadline_after_ms(5000, NULL);
+    Deadline dl = deadline_after_ms(300000, NULL);
 
     *err = (Error){0};
     return archive_file(&repo, fd, NAME, &dl, result, err);
@@ -120,7 +120,7 @@ static int
 padded_file(void)
 {
     int fd = memfd_create("padded", MFD_CLOEXEC);
-    Deadline dl = deadline_after_ms(5000, NULL);
+    Deadline dl = deadline_after_ms(300000, NULL);
     SegmentRead read;
     Error err = {0};
 

@@ -17,7 +17,7 @@
 #define SYSTEM_IDENTIFIER UINT64_C(7300000000000000001)
 #define T0 INT64_C(1772356447000000)
 #define MINUTE_US INT64_C(60000000)
-#define TIMEOUT_MS 60000
+#define TIMEOUT_MS 300000
 #define CHAIN_WORDS 8
 
 static const Deadline no_deadline = {.at_ms = INT64_MAX};

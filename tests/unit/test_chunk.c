@@ -81,7 +81,7 @@ worker_run(void *arg)
     w->good = true;
     for (int i = 0; i < 2000; i++)
     {
-        Deadline dl = deadline_after_ms(20000, NULL);
+        Deadline dl = deadline_after_ms(300000, NULL);
         Chunk *chunk = NULL;
         Error err = {0};
 
@@ -160,7 +160,7 @@ test_wake(void)
     ChunkPool *pool = NULL;
     Error err = {0};
     pthread_t thread;
-    Deadline dl = deadline_after_ms(20000, NULL);
+    Deadline dl = deadline_after_ms(300000, NULL);
     Chunk *again = NULL;
 
     (void) !chunk_pool_new(64, 1, &pool, &err);

@@ -17,7 +17,7 @@
 #define HOUR INT64_C(3600000000)
 #define DAY (24 * HOUR)
 #define SYSTEM_IDENTIFIER UINT64_C(7300000000000000001)
-#define TIMEOUT_MS 10000
+#define TIMEOUT_MS 300000
 #define NAMES_MAX 8192
 
 static const Deadline no_deadline = {.at_ms = INT64_MAX};

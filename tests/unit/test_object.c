@@ -268,7 +268,7 @@ static void
 test_lost_answer(void)
 {
     static const StoreRetryOptions options = {
-        .first_delay_ms = 1, .max_delay_ms = 2, .try_timeout_ms = 1000};
+        .first_delay_ms = 1, .max_delay_ms = 2, .try_timeout_ms = 600000};
 
     for (uint64_t n = 1; n <= 3; n++)
     {

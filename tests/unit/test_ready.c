@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/clock.h"
+#include "fake_clock.h"
 #include "tap.h"
 #include "tempdir.h"
 
@@ -43,6 +43,7 @@ main(void)
     size_t count;
     int dir;
 
+    fake_clock_stop();
     tempdir_make();
     dir = open(tempdir_path, O_RDONLY | O_DIRECTORY);
     ready_init(&cache);
@@ -59,7 +60,7 @@ main(void)
         (void) snprintf(name, sizeof name, "0000000100000000%08X.ready", i * 2);
         put(dir, name);
     }
-    clock_sleep_ms(READY_RESCAN_MS);
+    fake_clock_move_ms(READY_RESCAN_MS);
     count = ready_next(&cache, dir, "000000010000000000000005", names, 4);
     ok(count == 4 && strcmp(names[0], "000000010000000000000006") == 0 &&
            strcmp(names[3], "00000001000000000000000C") == 0,
@@ -68,9 +69,10 @@ main(void)
     count = ready_next(&cache, dir, "000000010000000000000005", names, 4);
     ok(count == 4 && strcmp(names[1], "000000010000000000000008") == 0,
        "one reading serves several questions");
+    fake_clock_move_ms(READY_RESCAN_MS - 1);
     count = ready_next(&cache, dir, "000000010000000000000F9E", names, 8);
     ok(count == 0, "behind the end of the cache, too early to read again");
-    clock_sleep_ms(READY_RESCAN_MS);
+    fake_clock_move_ms(1);
     count = ready_next(&cache, dir, "000000010000000000000F9E", names, 8);
     ok(count == 1 && strcmp(names[0], "000000010000000000000FA0") == 0,
        "later it reads again: the last one");

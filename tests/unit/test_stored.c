@@ -15,7 +15,7 @@
 
 #define LABEL "own"
 #define USED "failed"
-#define TIMEOUT_MS 60000
+#define TIMEOUT_MS 300000
 
 static const Deadline no_limit = {.at_ms = INT64_MAX};
 

@@ -26,7 +26,7 @@ put_key(Put *put, const char *key)
     static char byte = 'x';
     struct iovec iov = {.iov_base = &byte, .iov_len = 1};
     StoreBody body = {.iov = &iov, .iov_count = 1, .bytes = 1};
-    Deadline dl = deadline_after_ms(10000, NULL);
+    Deadline dl = deadline_after_ms(300000, NULL);
     StoreEntry entry = {.key = key, .bytes = 1};
     Error err = {0};
 

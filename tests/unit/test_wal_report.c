@@ -455,7 +455,7 @@ test_list(void)
         "gap/00000001/0000000000300000-0000000000400000", "state/x"};
     Repository repo = {0};
     WalInventory inv;
-    Deadline dl = deadline_after_ms(10000, NULL);
+    Deadline dl = deadline_after_ms(300000, NULL);
     char byte = 'x';
     struct iovec iov = {.iov_base = &byte, .iov_len = 1};
     StoreBody body = {.iov = &iov, .iov_count = 1, .bytes = 1};
