@@ -5,45 +5,60 @@
  */
 #include "repo/json_read.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "common/parse.h"
 
-#define JSON_READ_PROBE_BYTES 65536
-
 /*
- * Where it has no memory for a token, jansson says that the token is invalid. So damage is only
- * what is found twice, with memory to be had.
+ * Where it has no memory for a token, jansson says that the token is invalid, or goes on without
+ * some of its characters. So it is told to allocate by us, and what was read while that failed
+ * counts for nothing.
  */
+static _Thread_local bool json_read_failed;
+static pthread_once_t json_read_once = PTHREAD_ONCE_INIT;
+
+static void *
+json_read_alloc(size_t size)
+{
+    void *p = malloc(size);
+
+    if (p == NULL)
+        json_read_failed = true;
+    return p;
+}
+
+static void
+json_read_init(void)
+{
+    json_set_alloc_funcs(json_read_alloc, free);
+}
+
 int
 json_read_object(const char *text, size_t len, json_t **out, Error *err)
 {
     json_error_t why = {0};
-    json_t *doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
-    void *probe;
+    json_t *doc;
 
-    if (doc == NULL)
-        doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    (void) pthread_once(&json_read_once, json_read_init);
+    json_read_failed = false;
+    doc = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    if (json_read_failed)
+    {
+        json_decref(doc);
+        return error_nomem(err);
+    }
     if (json_is_object(doc))
     {
         *out = doc;
         return 0;
     }
-    if (doc != NULL)
-    {
-        json_decref(doc);
-        return error_set(err, ERROR_CORRUPT, "it is not a JSON object");
-    }
-    probe = len < SIZE_MAX - JSON_READ_PROBE_BYTES ? malloc(len + JSON_READ_PROBE_BYTES) : NULL;
-    if (probe == NULL || json_error_code(&why) == json_error_out_of_memory || why.text[0] == '\0')
-    {
-        free(probe);
-        return error_nomem(err);
-    }
-    free(probe);
-    return error_set(err, ERROR_CORRUPT, "it is not a JSON object: %s", why.text);
+    if (doc == NULL)
+        return error_set(err, ERROR_CORRUPT, "it is not a JSON object: %s", why.text);
+    json_decref(doc);
+    return error_set(err, ERROR_CORRUPT, "it is not a JSON object");
 }
 
 void
