@@ -111,6 +111,8 @@ source_copy_message(const char *message, char *buf, size_t len)
 
         if (c == '\n')
         {
+            while (message[1] == '\n' || message[1] == '\t')
+                message++;
             if (message[1] == '\0')
                 break;
             buf[used++] = ';';

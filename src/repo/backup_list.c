@@ -72,8 +72,11 @@ backup_start_put(Repository *repo, const BackupStart *start, const Deadline *dl,
         return 0;
     if (err->kind != ERROR_CONFLICT)
         return error_wrap(err, "could not claim label \"%s\"", start->label);
-    (void) error_set(err, ERROR_EXISTS, "there is a backup \"%s\" already", start->label);
-    return error_hint(err, "Choose another label.");
+    (void) error_set(
+        err, ERROR_EXISTS, "there is a backup \"%s\" already, finished or not", start->label);
+    return error_hint(
+        err, "Choose another label; that of a failed backup is free when walctl expire has removed "
+             "it.");
 }
 
 static bool

@@ -232,6 +232,21 @@ file_explain_folder(int parent, const char *name, const char *path, size_t len, 
         path);
 }
 
+/*
+ * What root makes belongs to the owner of the folder that it is in: otherwise one run by root would
+ * keep the programs of the server's user from listing the repository. Where root has no such right
+ * (NFS), it stays as it is.
+ */
+static void
+file_give(int folder, int fd)
+{
+    struct stat sb;
+
+    if (geteuid() == 0 && fstat(folder, &sb) == 0 && sb.st_uid != 0 &&
+        fchown(fd, sb.st_uid, sb.st_gid) < 0)
+        return;
+}
+
 /* One step down, from parent to its folder name; path[0..len) is the place reached. */
 static int
 file_step(
@@ -246,6 +261,8 @@ file_step(
         if (mkdirat(parent, name, FOLDER_MODE) < 0 && errno != EEXIST)
             return store_file_error(err, "could not create folder \"%.*s\"", (int) len, path);
         fd = openat(parent, name, flags);
+        if (fd >= 0)
+            file_give(parent, fd);
     }
     if (fd < 0)
         return file_explain_folder(parent, name, path, len, err);
@@ -339,6 +356,7 @@ file_temp_create(StoreFile *st, FileTemp *temp, const char *key, Error *err)
     }
     if (temp->fd < 0)
         return store_file_error(err, "could not create a temporary file for object \"%s\"", key);
+    file_give(temp->dir, temp->fd);
     return 0;
 }
 

@@ -240,7 +240,7 @@ backup_claim_label(BackupRun *run, Error *err)
         if (backup_start_put(run->repo, &start, &dl, err) == 0)
             break;
         if (err->kind != ERROR_EXISTS || run->options.label != NULL || i == BACKUP_LABEL_TRIES)
-            return error_wrap(err, "could not claim the label \"%s\"", start.label);
+            return -1;
         deadline_sleep_ms(&dl, 1000);
     }
     memcpy(run->header.label, start.label, sizeof run->header.label);

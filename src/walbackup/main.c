@@ -184,7 +184,7 @@ backup_signal_main(void *arg)
         struct timespec wait = {.tv_nsec = 200L * 1000 * 1000};
         int sig = sigtimedwait(&b->signals, NULL, &wait);
 
-        if ((sig == SIGINT || sig == SIGTERM) && !atomic_exchange(&b->cancel, true))
+        if (sig > 0 && !atomic_exchange(&b->cancel, true))
             log_write(LOG_INFO, "stopping");
     }
     return NULL;
@@ -193,12 +193,16 @@ backup_signal_main(void *arg)
 static int
 backup_with_signals(WalBackup *b, Error *err)
 {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction was;
     int rc;
 
     (void) signal(SIGPIPE, SIG_IGN);
     (void) sigemptyset(&b->signals);
-    (void) sigaddset(&b->signals, SIGINT);
-    (void) sigaddset(&b->signals, SIGTERM);
+    for (size_t i = 0; i < ARRAY_COUNT(signals); i++)
+        /* nohup, and shells in the background, ignore some: they stay so */
+        if (sigaction(signals[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+            (void) sigaddset(&b->signals, signals[i]);
     (void) pthread_sigmask(SIG_BLOCK, &b->signals, NULL);
     if (pthread_create(&b->signal_thread, NULL, backup_signal_main, b) != 0)
         return error_set(err, ERROR_IO, "could not start the signal thread");
@@ -229,7 +233,9 @@ backup_main(WalBackup *b, int argc, char **argv, Error *err)
     b->run.cancel = &b->cancel;
     if (backup_with_signals(b, err) < 0)
         return -1;
-    return result_print(&b->run, clock_monotonic_ms() - begin_ms, b->json, err);
+    if (result_print(&b->run, clock_monotonic_ms() - begin_ms, b->json, err) < 0)
+        return error_wrap(err, "backup \"%s\" is complete", b->run.header.label);
+    return 0;
 }
 
 int

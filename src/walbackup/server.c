@@ -55,13 +55,17 @@ server_ask(
 void
 server_notice(void *ctx UNUSED, const PGresult *res)
 {
+    /* FATAL comes so, too, to a session that asks nothing just then: why the server ends it */
+    static const char *const loud[] = {"WARNING", "ERROR", "FATAL", "PANIC"};
     const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
     const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+    LogLevel level = LOG_DEBUG;
 
+    for (size_t i = 0; severity != NULL && i < ARRAY_COUNT(loud); i++)
+        if (strcmp(severity, loud[i]) == 0)
+            level = LOG_WARNING;
     if (message != NULL)
-        log_write(
-            severity != NULL && strcmp(severity, "WARNING") == 0 ? LOG_WARNING : LOG_DEBUG,
-            "the server says: %s", message);
+        log_write(level, "the server says: %s", message);
 }
 
 /* ---- who it is ---- */

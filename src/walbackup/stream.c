@@ -112,7 +112,8 @@ stream_ask_sql(StreamReceive *r, BackupHeader *header)
         server_now(&server, &dl, &now_us, &err) == 0)
         return now_us;
     log_write(
-        LOG_DEBUG, "the backup has the clock of this host%s: %s",
+        header == &r->run->header ? LOG_INFO : LOG_DEBUG,
+        "the backup has the clock of this host%s: %s",
         header != NULL ? " and does not list databases" : "", err.msg);
     return clock_wall_us();
 }

@@ -30,10 +30,13 @@ restore_catch_signals(void)
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     /* the second one ends it at once */
     struct sigaction action = {.sa_handler = restore_on_signal, .sa_flags = (int) SA_RESETHAND};
+    struct sigaction was;
 
     (void) sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < ARRAY_COUNT(signals); i++)
-        (void) sigaction(signals[i], &action, NULL);
+        /* nohup, and shells in the background, ignore some: they stay so */
+        if (sigaction(signals[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+            (void) sigaction(signals[i], &action, NULL);
     (void) signal(SIGPIPE, SIG_IGN);
 }
 

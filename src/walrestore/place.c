@@ -33,6 +33,7 @@
 #define PLACE_TEMPORARY ".walrestore" /* of a file that is being written: behind its name */
 #define PLACE_SMALL_MAX 65536
 #define PLACE_NAMES_BUFFER 16384
+#define PLACE_OWNER_HINT "A directory that is there already must belong to the user who restores."
 
 void
 place_init(Place *place)
@@ -167,8 +168,12 @@ place_look(const char *path, const char *allow, PlaceContent *out, Error *err)
 {
     AUTO(place_close_dir) DIR *dir = opendir(path);
     const struct dirent *entry;
+    struct stat sb;
 
     *out = PLACE_CONTENT_ABSENT;
+    if (dir == NULL && errno == ENOENT && lstat(path, &sb) == 0)
+        return error_set(
+            err, ERROR_EXISTS, "\"%s\" is a symbolic link to what does not exist", path);
     if (dir == NULL && errno == ENOENT)
         return 0;
     if (dir == NULL && errno == ENOTDIR)
@@ -451,8 +456,11 @@ place_add_tablespace(
         return 0;
     }
     if (strchr(path, '\n') != NULL || strchr(path, '\r') != NULL)
-        return error_set(
+    {
+        (void) error_set(
             err, ERROR_USAGE, "the path of tablespace %" PRIu32 " has a line break", entry->oid);
+        return error_hint(err, "Name another place: --tablespace %" PRIu32 "=DIR.", entry->oid);
+    }
     if (place_resolve(path, resolved, err) < 0)
         return -1;
     ts->path = strdup(resolved);
@@ -879,7 +887,10 @@ place_begin(Place *place, const Plan *plan, Error *err)
     if (place->fd < 0)
         return error_sys(err, "could not open directory \"%s\"", place->path);
     if (fchmod(place->fd, place->mode) < 0)
-        return error_sys(err, "could not set the mode of directory \"%s\"", place->path);
+    {
+        (void) error_sys(err, "could not set the mode of directory \"%s\"", place->path);
+        return err->kind == ERROR_DENIED ? error_hint(err, PLACE_OWNER_HINT) : -1;
+    }
     if (place_give(place, place->fd, place->path, err) < 0 ||
         place_write_marker(place, &plan->newest.header, err) < 0)
         return -1;
@@ -935,7 +946,10 @@ place_make_tablespace(const Place *place, const PlaceTablespace *ts, Error *err)
     if (fd < 0)
         return error_sys(err, "could not open directory \"%s\"", ts->path);
     if (fchmod(fd, place->mode) < 0)
-        return error_sys(err, "could not set the mode of directory \"%s\"", ts->path);
+    {
+        (void) error_sys(err, "could not set the mode of directory \"%s\"", ts->path);
+        return err->kind == ERROR_DENIED ? error_hint(err, PLACE_OWNER_HINT) : -1;
+    }
     if (place_give(place, fd, ts->path, err) < 0)
         return -1;
     (void) snprintf(name, sizeof name, "pg_tblspc/%" PRIu32, ts->oid);

@@ -252,10 +252,15 @@ static int
 plan_check_databases(const BackupHeader *header, const PlanOptions *options, Error *err)
 {
     if (header->databases == NULL)
-        return error_set(
+    {
+        (void) error_set(
             err, ERROR_USAGE,
             "cannot restore single databases: backup \"%s\" does not say which there were",
             header->label);
+        return error_hint(
+            err, "It was streamed by a role that could not ask by SQL; only a restore of the whole "
+                 "cluster is possible.");
+    }
     for (size_t i = 0; i < options->database_count; i++)
     {
         bool found = false;

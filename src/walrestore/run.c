@@ -299,7 +299,9 @@ restore_run(RestoreRun *run, Error *err)
     if (!run->options.dry_run && restore_write(run, err) < 0)
         return restore_failed(run, err);
     run->total_ms = clock_monotonic_ms() - run->begin_ms;
-    return report_result(run, err);
+    if (report_result(run, err) < 0)
+        return run->options.dry_run ? -1 : error_wrap(err, "all is restored");
+    return 0;
 }
 
 void

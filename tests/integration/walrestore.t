@@ -227,6 +227,12 @@ sub test_dry_run
     ok(!-e $to, 'a dry run writes nothing');
     like($result->{stdout}, qr/^backup\s+third \(incremental\).*^to fetch.*^time\s+about/ms,
         'it tells what it would do');
+
+    # as under nohup
+    local $SIG{HUP} = 'IGNORE';
+    my $run = WalTest::daemon('nohup', [ command($c, $to, map_option($c), '--dry-run') ]);
+    WalTest::wait_until(sub { $run->signal('HUP'); !$run->running }, 120, 'it ends');
+    is($run->wait_exit(0), 0, 'an ignored signal stays ignored') or diag($run->log_text);
     return;
 }
 

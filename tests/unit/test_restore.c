@@ -699,6 +699,23 @@ test_signals(bool standby)
     store_free(repo.store);
 }
 
+/* Neither missing nor a directory. */
+static void
+test_dangling(void)
+{
+    const RestoreOptions options = {.to = tempdir_name("dangling")};
+    const BackupHeader header = {.system_identifier = SYSTEM_IDENTIFIER, .pg_major = 15};
+    AUTO(place_reset) Place place;
+    Error err = {0};
+
+    if (symlink("nowhere", options.to) < 0)
+        abort();
+    place_init(&place);
+    ok(place_check(&place, &options, &header, &err) < 0 && err.kind == ERROR_EXISTS &&
+           strstr(err.msg, "symbolic link") != NULL,
+       "a link to nowhere is refused: %s", err.msg);
+}
+
 /* What postmaster.pid says: only one that is not there lets a restore begin. */
 static void
 test_running(void)
@@ -899,6 +916,7 @@ main(void)
     test_parents();
     test_signals(false);
     test_signals(true);
+    test_dangling();
     test_running();
     test_linked_global();
     test_outside();

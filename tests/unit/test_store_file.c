@@ -487,6 +487,26 @@ test_permissions(void)
     must(chmod(path_of("permissions/closed"), 0750));
 }
 
+/* One run as root must not lock the server's user out. */
+static void
+test_owner(void)
+{
+    AUTO(store_freep) Store *st = store_new("owner");
+    struct stat file, folder;
+
+    if (geteuid() != 0)
+    {
+        ok(true, "# SKIP only root can give files away");
+        return;
+    }
+    must(chown(path_of("owner"), 12345, 23456));
+    ok(put(st, "a/b/object", "x"), "put");
+    must(stat(path_of("owner/a/b/object"), &file));
+    must(stat(path_of("owner/a"), &folder));
+    ok(file.st_uid == 12345 && file.st_gid == 23456, "the file is its folder's owner's");
+    ok(folder.st_uid == 12345 && folder.st_gid == 23456, "and so is a folder");
+}
+
 static void
 test_size_limit(void)
 {
@@ -766,6 +786,7 @@ main(void)
     test_sweep();
     test_cut();
     test_permissions();
+    test_owner();
     test_size_limit();
     test_descriptors();
     test_folder_race();
