@@ -5,6 +5,9 @@
  */
 #include "common/utf8.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 size_t
 utf8_length(const char *text)
 {
@@ -53,4 +56,24 @@ utf8_valid(const char *text)
         text += len;
     }
     return true;
+}
+
+char *
+utf8_copy(const char *text)
+{
+    static const char replacement[] = "\xEF\xBF\xBD";
+    char *copy = malloc(strlen(text) * (sizeof replacement - 1) + 1);
+    char *to = copy;
+
+    while (copy != NULL && *text != '\0')
+    {
+        size_t len = utf8_length(text);
+
+        memcpy(to, len > 0 ? text : replacement, len > 0 ? len : sizeof replacement - 1);
+        to += len > 0 ? len : sizeof replacement - 1;
+        text += MAX(len, 1);
+    }
+    if (copy != NULL)
+        *to = '\0';
+    return copy;
 }

@@ -14,4 +14,7 @@ size_t utf8_length(const char *text);
 /* All of it, which is terminated. */
 bool utf8_valid(const char *text);
 
+/* A copy with U+FFFD for each byte that is part of no sequence; NULL when memory is out. */
+char *utf8_copy(const char *text);
+
 #endif

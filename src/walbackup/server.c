@@ -15,7 +15,6 @@
 #include "common/fs.h"
 #include "common/log.h"
 #include "common/parse.h"
-#include "common/utf8.h"
 
 /* "walb", "acku": an advisory lock of this database and, on standbys too, of this server */
 #define SERVER_LOCK_SQL "SELECT pg_catalog.pg_try_advisory_lock(2002873442, 1633905525)"
@@ -300,18 +299,6 @@ server_check_data(Server *server, const char *data, const Deadline *dl, Error *e
 
 /* ---- what is in it ---- */
 
-/* The name goes into JSON; in a database of encoding SQL_ASCII it may be anything. */
-static char *
-server_copy_name(const char *name)
-{
-    char *copy = strdup(name);
-
-    for (char *c = copy; copy != NULL && !utf8_valid(copy) && *c != '\0'; c++)
-        if ((unsigned char) *c >= 0x80)
-            *c = '?';
-    return copy;
-}
-
 int
 server_read_databases(Server *server, const Deadline *dl, BackupHeader *header, Error *err)
 {
@@ -338,7 +325,7 @@ server_read_databases(Server *server, const Deadline *dl, BackupHeader *header, 
         if (PQnfields(res) != 3 || !parse_u32(PQgetvalue(res, (int) i, 0), &db->oid) ||
             !parse_u32(PQgetvalue(res, (int) i, 2), &db->row_xid))
             return server_bad_answer("a query of pg_database", err);
-        db->name = server_copy_name(PQgetvalue(res, (int) i, 1));
+        db->name = strdup(PQgetvalue(res, (int) i, 1));
         if (db->name == NULL)
             return error_nomem(err);
         header->database_count++;

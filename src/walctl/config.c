@@ -92,8 +92,8 @@ config_print_one(
     }
     if (json_array_append_new(
             settings, json_pack(
-                          "{s:s, s:s, s:s, s:s}", "section", option->section, "key", option->key,
-                          "value", value, "source", source)) < 0)
+                          "{s:s, s:s, s:o, s:s}", "section", option->section, "key", option->key,
+                          "value", walctl_json_text(value), "source", source)) < 0)
         return error_nomem(err);
     return 0;
 }
@@ -145,7 +145,8 @@ walctl_config(Walctl *ctl, int *exit_code UNUSED, Error *err)
         json_decref(settings);
         return -1;
     }
-    doc = json_pack("{s:s, s:o}", "file", config_file(ctl->cfg), "settings", settings);
+    doc = json_pack(
+        "{s:o, s:o}", "file", walctl_json_text(config_file(ctl->cfg)), "settings", settings);
     rc = walctl_print_json(doc, err);
     json_decref(doc);
     return rc;

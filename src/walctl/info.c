@@ -393,7 +393,7 @@ info_json_timeline(const Info *info, const WalTimeline *t)
     return json_pack(
         "{s:I, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I}, s:I}", "timeline",
         (json_int_t) t->tli, "history", wal_history_state_name(t->history_state), "history_error",
-        t->history_error.kind != ERROR_NONE ? json_string(t->history_error.msg) : json_null(),
+        t->history_error.kind != ERROR_NONE ? walctl_json_text(t->history_error.msg) : json_null(),
         "parent", forked ? json_integer(h->entries[h->count - 2].tli) : json_null(), "switch_point",
         forked ? walctl_json_lsn(h->entries[h->count - 2].end) : json_null(), "ranges",
         info_json_runs(info, t), "objects", "segments", (json_int_t) t->segments, "parts",
@@ -499,8 +499,8 @@ walctl_info(Walctl *ctl, int *exit_code UNUSED, Error *err)
     if (rc == 0 && list != NULL)
     {
         doc = json_pack(
-            "{s:s, s:s, s:O}", "cluster", ctl->cfg->cluster.name, "repository",
-            ctl->cfg->repository.url, "clusters", list);
+            "{s:s, s:o, s:O}", "cluster", ctl->cfg->cluster.name, "repository",
+            walctl_json_text(ctl->cfg->repository.url), "clusters", list);
         rc = walctl_print_json(doc, err);
         json_decref(doc);
     }

@@ -159,7 +159,8 @@ info_json_backup(const Info *info, const Backup *backup)
     json_t *doc = json_pack(
         "{s:s, s:s, s:b, s:o, s:b, s:o}", "label", backup->label, "state", states[backup->state],
         "pinned", (int) backup->pinned, "pinned_until", walctl_json_time(backup->pinned_until_us),
-        "restorable", fault == NULL, "fault", fault != NULL ? json_string(fault) : json_null());
+        "restorable", fault == NULL, "fault",
+        fault != NULL ? walctl_json_text(fault) : json_null());
     json_t *more = NULL;
 
     switch (backup->state)
@@ -186,7 +187,7 @@ info_json_backup(const Info *info, const Backup *backup)
                 (int) info_backup_abandoned(info, backup));
             break;
         case BACKUP_DAMAGED:
-            more = json_pack("{s:s}", "error", backup->error.msg);
+            more = json_pack("{s:o}", "error", walctl_json_text(backup->error.msg));
             break;
     }
     if (doc == NULL || more == NULL || json_object_update(doc, more) < 0)

@@ -5,7 +5,17 @@
  */
 #include <stdio.h>
 
+#include "common/fs.h"
+#include "common/utf8.h"
 #include "walctl/walctl.h"
+
+json_t *
+walctl_json_text(const char *text)
+{
+    AUTO(free_text) char *copy = utf8_copy(text);
+
+    return copy != NULL ? json_string(copy) : NULL;
+}
 
 json_t *
 walctl_json_lsn(Lsn lsn)

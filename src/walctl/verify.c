@@ -551,11 +551,12 @@ verify_print_json(const VerifyRun *run, uint64_t gaps, uint64_t skipped, int64_t
         (void) json_array_append_new(
             findings,
             json_pack(
-                "{s:s, s:s, s:I, s:o, s:o, s:s, s:s, s:b}", "verdict",
-                verify_verdict_names[f->verdict], "object", f->key, "timeline", (json_int_t) f->tli,
-                "start", range ? walctl_json_lsn(f->start) : json_null(), "end",
-                range ? walctl_json_lsn(f->end) : json_null(), "message", f->message, "consequence",
-                f->consequence, "harmless", (int) f->harmless));
+                "{s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:b}", "verdict",
+                verify_verdict_names[f->verdict], "object", walctl_json_text(f->key), "timeline",
+                (json_int_t) f->tli, "start", range ? walctl_json_lsn(f->start) : json_null(),
+                "end", range ? walctl_json_lsn(f->end) : json_null(), "message",
+                walctl_json_text(f->message), "consequence", walctl_json_text(f->consequence),
+                "harmless", (int) f->harmless));
     }
     for (size_t i = 0; i < v->key_id_count; i++)
         (void) json_array_append_new(key_ids, json_string(v->key_ids[i]));

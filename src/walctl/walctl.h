@@ -40,7 +40,8 @@ MUST_CHECK int walctl_open_repository(
 /* ---- JSON, see output.c; NULL when memory is out, which json_pack hands on ---- */
 
 json_t *walctl_json_lsn(Lsn lsn);
-json_t *walctl_json_time(int64_t wall_us); /* null for 0 */
+json_t *walctl_json_text(const char *text); /* what need not be UTF-8, as paths and messages */
+json_t *walctl_json_time(int64_t wall_us);  /* null for 0 */
 /* Of timeline tli, 0: of all. */
 json_t *walctl_json_gaps(const WalReport *report, uint32_t segment_bytes, TimelineId tli);
 

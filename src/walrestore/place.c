@@ -26,6 +26,7 @@
 #include "common/fs.h"
 #include "common/log.h"
 #include "common/parse.h"
+#include "common/utf8.h"
 #include "pg/control.h"
 #include "repo/json_read.h"
 
@@ -266,6 +267,7 @@ static bool
 place_marker_has_tablespace(const json_t *marker, const char *path)
 {
     const json_t *list = json_object_get(marker, "tablespaces");
+    AUTO(free_text) char *want = utf8_copy(path); /* as it was written */
     size_t i;
     json_t *item;
 
@@ -273,7 +275,7 @@ place_marker_has_tablespace(const json_t *marker, const char *path)
     {
         const char *text = json_string_value(item);
 
-        if (text != NULL && strcmp(text, path) == 0)
+        if (text != NULL && want != NULL && strcmp(text, want) == 0)
             return true;
     }
     return false;
@@ -289,8 +291,13 @@ place_write_marker(const Place *place, const BackupHeader *header, Error *err)
     int rc;
 
     for (size_t i = 0; i < place->tablespace_count; i++)
-        if (place->tablespaces[i].path != NULL)
-            (void) json_array_append_new(tablespaces, json_string(place->tablespaces[i].path));
+    {
+        const char *path = place->tablespaces[i].path;
+        AUTO(free_text) char *copy = path != NULL ? utf8_copy(path) : NULL;
+
+        if (copy != NULL)
+            (void) json_array_append_new(tablespaces, json_string(copy));
+    }
     (void) snprintf(sysid, sizeof sysid, "%" PRIu64, header->system_identifier);
     doc = json_pack(
         "{s:s, s:s, s:s, s:o}", "label", header->label, "system_identifier", sysid, "since",

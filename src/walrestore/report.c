@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/fs.h"
+#include "common/utf8.h"
 #include "walrestore/run.h"
 
 #define REPORT_BYTES_TEXT 32
@@ -120,6 +122,15 @@ report_plan(const RestoreRun *run, Error *err)
 
 /* ---- JSON ---- */
 
+/* Paths and names need not be UTF-8, JSON must. */
+static json_t *
+report_text(const char *text)
+{
+    AUTO(free_text) char *copy = utf8_copy(text);
+
+    return copy != NULL ? json_string(copy) : NULL;
+}
+
 static json_t *
 report_lsn(Lsn lsn)
 {
@@ -159,23 +170,23 @@ report_json(const RestoreRun *run)
         if (!run->place.tablespaces[i].in_place)
             (void) json_array_append_new(
                 tablespaces, json_pack(
-                                 "{s:I, s:s}", "oid", (json_int_t) run->place.tablespaces[i].oid,
-                                 "path", run->place.tablespaces[i].path));
+                                 "{s:I, s:o}", "oid", (json_int_t) run->place.tablespaces[i].oid,
+                                 "path", report_text(run->place.tablespaces[i].path)));
     return json_pack(
-        "{s:s, s:s, s:o, s:s, s:b, s:o, s:{s:s, s:I, s:o, s:o, s:s, s:s}, s:I, s:I, s:I, s:I, s:I, "
+        "{s:s, s:s, s:o, s:o, s:b, s:o, s:{s:s, s:I, s:o, s:o, s:o, s:o}, s:I, s:I, s:I, s:I, s:I, "
         "s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:o}",
         "backup", run->header->label, "kind", run->header->incremental ? "incremental" : "full",
-        "chain", chain, "directory", run->place.path, "dry_run", (int) run->options.dry_run,
-        "tablespaces", tablespaces, "target", "kind", report_target_name(run->options.target.kind),
-        "timeline", (json_int_t) run->found.plan.tli, "lsn", report_lsn(run->found.lsn), "time",
-        report_time(run->found.at_us), "text", run->found.text, "note", run->found.note,
-        "fetch_bytes", (json_int_t) plan->fetch_bytes, "fetch_parts",
-        (json_int_t) plan->fetch_parts, "write_bytes", (json_int_t) plan->write_bytes,
-        "write_files", (json_int_t) plan->write_files, "keep_bytes", (json_int_t) plan->keep_bytes,
-        "keep_files", (json_int_t) plan->keep_files, "zero_bytes", (json_int_t) plan->zero_bytes,
-        "zero_files", (json_int_t) plan->zero_files, "removed_files",
-        (json_int_t) run->delta.removed_files, "compared_bytes",
-        (json_int_t) run->delta.compared_bytes, "replay_bytes",
+        "chain", chain, "directory", report_text(run->place.path), "dry_run",
+        (int) run->options.dry_run, "tablespaces", tablespaces, "target", "kind",
+        report_target_name(run->options.target.kind), "timeline", (json_int_t) run->found.plan.tli,
+        "lsn", report_lsn(run->found.lsn), "time", report_time(run->found.at_us), "text",
+        report_text(run->found.text), "note", report_text(run->found.note), "fetch_bytes",
+        (json_int_t) plan->fetch_bytes, "fetch_parts", (json_int_t) plan->fetch_parts,
+        "write_bytes", (json_int_t) plan->write_bytes, "write_files",
+        (json_int_t) plan->write_files, "keep_bytes", (json_int_t) plan->keep_bytes, "keep_files",
+        (json_int_t) plan->keep_files, "zero_bytes", (json_int_t) plan->zero_bytes, "zero_files",
+        (json_int_t) plan->zero_files, "removed_files", (json_int_t) run->delta.removed_files,
+        "compared_bytes", (json_int_t) run->delta.compared_bytes, "replay_bytes",
         (json_int_t) run->found.replay_bytes, "fetch_seconds", (double) run->fetch_ms / 1000,
         "sync_seconds", (double) run->sync_ms / 1000, "seconds", (double) run->total_ms / 1000,
         "expected_seconds", expected_s < 0 ? json_null() : json_real(expected_s));

@@ -344,8 +344,8 @@ sub hostile_settings
       for "client_min_messages = 'debug1'", "search_path = 'nowhere'", map { "$_ = '2s'" } @timeouts;
     kill 'STOP', $checkpointer;
     # as under nohup
-    local $SIG{HUP} = 'IGNORE';
-    my $backup = start_backup($conf, $name);
+    my $backup = WalTest::daemon($name,
+        [ WalTest::tool('walbackup'), '--config', $conf, 'full', '--checkpoint=fast' ], ignore => ['HUP']);
     WalTest::wait_until(
         sub { $backup->signal('HUP'); !$backup->running || $node->safe_psql('postgres', $waiting) > 0 },
         120, 'the backup waits for the checkpoint');

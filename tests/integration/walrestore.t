@@ -229,8 +229,8 @@ sub test_dry_run
         'it tells what it would do');
 
     # as under nohup
-    local $SIG{HUP} = 'IGNORE';
-    my $run = WalTest::daemon('nohup', [ command($c, $to, map_option($c), '--dry-run') ]);
+    my $run =
+      WalTest::daemon('nohup', [ command($c, $to, map_option($c), '--dry-run') ], ignore => ['HUP']);
     WalTest::wait_until(sub { $run->signal('HUP'); !$run->running }, 120, 'it ends');
     is($run->wait_exit(0), 0, 'an ignored signal stays ignored') or diag($run->log_text);
     return;

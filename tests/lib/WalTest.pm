@@ -748,6 +748,7 @@ sub spawn
             else { delete $ENV{$name} }
         }
         $SIG{$_} = 'DEFAULT' for qw(PIPE TERM INT HUP);
+        $SIG{$_} = 'IGNORE' for @{ $opt{ignore} // [] };
         no warnings 'exec';
         exec { $command->[0] } @$command;
         die "could not run $command->[0]: $!\n";
@@ -819,7 +820,8 @@ sub daemon
     print "# starting $name: @$command\n";
     $self->{log_start} = -s $log // 0;
     $self->{pid} =
-      spawn($command, stdout => $log, stderr => $log, env => $opt{env}, cwd => $opt{cwd});
+      spawn($command, stdout => $log, stderr => $log, env => $opt{env}, cwd => $opt{cwd},
+        ignore => $opt{ignore});
     push @daemons, $self;
     return $self;
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: PostgreSQL */
 #include "common/utf8.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "tap.h"
 
 static const struct
@@ -29,9 +32,26 @@ static const struct
     {"FF", "\xFF", 0, false},
 };
 
+static const struct
+{
+    const char *label, *text, *want;
+} copies[] = {
+    {"nothing", "", ""},
+    {"valid", "a\xC3\xA4\xF0\x9F\x98\x80", "a\xC3\xA4\xF0\x9F\x98\x80"},
+    {"Latin-1", "f\xFC.", "f\xEF\xBF\xBD."},
+    {"cut", "a\xE2\x82", "a\xEF\xBF\xBD\xEF\xBF\xBD"},
+};
+
 int
 main(void)
 {
+    for (size_t i = 0; i < ARRAY_COUNT(copies); i++)
+    {
+        char *copy = utf8_copy(copies[i].text);
+
+        ok(copy != NULL && strcmp(copy, copies[i].want) == 0, "copy: %s", copies[i].label);
+        free(copy);
+    }
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
         ok(utf8_length(cases[i].text) == cases[i].length &&
                utf8_valid(cases[i].text) == cases[i].valid,
