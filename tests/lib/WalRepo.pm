@@ -334,7 +334,7 @@ sub promote
 {
     my ($node) = @_;
 
-    $node->safe_psql('postgres', 'SELECT pg_promote(true, 60)');
+    $node->safe_psql('postgres', 'SELECT pg_promote(true, 300)');
     $node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()')
       or die $node->name . ' does not leave recovery';
     $node->safe_psql('postgres', 'CHECKPOINT');

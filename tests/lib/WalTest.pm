@@ -58,6 +58,8 @@ BEGIN
 
     # pg_regress --config-auth does nothing except on Windows
     $ENV{PG_REGRESS} = '/bin/true';
+    # of pg_ctl, and of what the server's own test library waits for
+    $ENV{PGCTLTIMEOUT} = $ENV{PG_TEST_TIMEOUT_DEFAULT} = 300;
     $ENV{TZ} = 'UTC';
     delete @ENV{qw(WALSTREAM_CONFIG AWS_PROFILE AWS_REGION AWS_DEFAULT_REGION AWS_ACCESS_KEY_ID
         AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_SHARED_CREDENTIALS_FILE AWS_CONFIG_FILE
@@ -227,6 +229,26 @@ sub pgbench
 
     die "pgbench failed: $result->{stderr}" if $result->{exit} != 0;
     return $result->{stdout};
+}
+
+=item pgbench_stop($node, $daemon)
+
+Ends a pgbench that runs in the background, and waits until the server has done what it was told last.
+
+=cut
+
+sub pgbench_stop
+{
+    my ($node, $daemon) = @_;
+
+    $daemon->stop(signal => 'INT');
+    wait_until(
+        sub {
+            return $node->safe_psql('postgres',
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") eq '0';
+        },
+        60, 'the sessions of pgbench have ended');
+    return;
 }
 
 =item kill_host($node)
@@ -663,7 +685,7 @@ ended it. Output goes through files: a child left in the background cannot hold 
     stdin    => text
     env      => { NAME => value, or undef to remove }
     cwd      => folder
-    timeout  => seconds, default 120; then the program's process group is killed
+    timeout  => seconds, default 300; then the program's process group is killed
 
 =cut
 
@@ -673,7 +695,7 @@ sub run
 {
     my ($command, %opt) = @_;
     my $base = "$PostgreSQL::Test::Utils::tmp_check/run-$$-" . ++$run_count;
-    my $timeout = $opt{timeout} // 120;
+    my $timeout = $opt{timeout} // 300;
     my %result = (exit => -1, signal => 0, timed_out => 0);
 
     if (defined $opt{stdin})
@@ -696,7 +718,7 @@ sub run
     {
         $result{timed_out} = 1;
         kill 'KILL', -$pid;
-        $status = wait_child($pid, 30) // die "process $pid cannot be killed";
+        $status = wait_child($pid, patience(30)) // die "process $pid cannot be killed";
     }
     $result{ms} = 1000 * (time - $begin);
     $result{signal} = $status & 127;
@@ -927,7 +949,7 @@ sub rgw
 
     my $dir = short_dir();
     my $script = dirname(abs_path(__FILE__)) . '/rgw.sh';
-    my $result = run([ 'sh', $script, 'start', $dir ], timeout => 180);
+    my $result = run([ 'sh', $script, 'start', $dir ], timeout => 900);
 
     $rgw_dir = $dir;
     die "the S3 store does not start: $result->{stdout}$result->{stderr}" if $result->{exit} != 0;
@@ -982,13 +1004,22 @@ sub s3
 
 =item wait_until(sub, $seconds, $what)
 
-Calls sub until it returns true, which is returned. Dies when the time is over.
+Calls sub until it returns true, which is returned. Dies when the time is over: at the earliest after three
+minutes, as whatever is waited for may be the one that a busy machine has no time for. The same holds for all
+that waits for a state or for an end: wait_log, wait_exit and stop of a daemon, and those above.
 
 =cut
+
+sub patience
+{
+    my ($seconds) = @_;
+    return $seconds > 180 ? $seconds : 180;
+}
 
 sub wait_until
 {
     my ($sub, $seconds, $what) = @_;
+    $seconds = patience($seconds);
     my $end = time + $seconds;
     my $pause = 2_000;
 
@@ -1011,6 +1042,42 @@ sub slurp
     return scalar(<$fh>) // '';
 }
 
+=item give_up($seconds, $run, $met, $label)
+
+Runs a command that is to give up after $seconds over something that it meets, and tests that it does so in time: $run->("3s")
+returns what run returns, $met->($result) tells whether it got so far. A machine that is busy elsewhere may
+let it come too late for that: then it is given more time. Returns the last result.
+
+=cut
+
+sub give_up
+{
+    my ($seconds, $run, $met, $label) = @_;
+    my $result;
+
+    for my $factor (1, 4, 16)
+    {
+        $result = $run->($factor * $seconds . 's');
+        in_time($result, $factor * $seconds, $label);
+        last if $met->($result);
+        print "# it did not get so far within ", $factor * $seconds, " s\n";
+    }
+    return $result;
+}
+
+=item in_time($result, $seconds, $label)
+
+A test that what run returns has ended by its time-out of $seconds, on however busy a machine: what it must not have
+waited for would have taken minutes.
+
+=cut
+
+sub in_time
+{
+    my ($result, $seconds, $label) = @_;
+    return cmp_ok($result->{ms}, '<', 1000 * ($seconds + 50), "$label: it ends in time");
+}
+
 =back
 
 =cut
@@ -1024,7 +1091,7 @@ END
         my $exit = $?;
 
         $_->kill9 for reverse @daemons;
-        run([ 'sh', dirname(abs_path(__FILE__)) . '/rgw.sh', 'stop', $rgw_dir ], timeout => 60)
+        run([ 'sh', dirname(abs_path(__FILE__)) . '/rgw.sh', 'stop', $rgw_dir ], timeout => 300)
           if $rgw_dir;
         show_logs() if $exit != 0 || !PostgreSQL::Test::Utils::all_tests_passing();
         $? = $exit;
@@ -1073,7 +1140,8 @@ sub wait_exit
 
     if (!defined $self->{exit})
     {
-        my $status = WalTest::wait_child($self->{pid}, $seconds);
+        # 0 asks whether it has ended
+        my $status = WalTest::wait_child($self->{pid}, $seconds && WalTest::patience($seconds));
         return unless defined $status;
         $self->{exit} = $status & 127 ? 128 + ($status & 127) : $status >> 8;
         print "# $self->{name} ended: $self->{exit}\n";
@@ -1097,7 +1165,7 @@ sub signal
 sub stop
 {
     my ($self, %opt) = @_;
-    my $seconds = $opt{seconds} // 30;
+    my $seconds = WalTest::patience($opt{seconds} // 30);
 
     $self->signal($opt{signal} // 'TERM');
     my $exit = $self->wait_exit($seconds);

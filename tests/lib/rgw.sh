@@ -154,15 +154,15 @@ start_ceph()
     ceph-mon -c "$dir/ceph.conf" -i a --mkfs --monmap "$dir/monmap" --keyring "$dir/keyring"
     background mon ceph-mon -c "$dir/ceph.conf" -i a -f
 
-    ceph_command="timeout 60 ceph -c $dir/ceph.conf --connect-timeout 30"
+    ceph_command="timeout 180 ceph -c $dir/ceph.conf --connect-timeout 120"
     $ceph_command osd new "$osd_uuid" 0 >/dev/null
     ceph-osd -c "$dir/ceph.conf" -i 0 --mkfs --osd-uuid "$osd_uuid" >"$dir/log/mkfs.out" 2>&1
     background osd ceph-osd -c "$dir/ceph.conf" -i 0 -f
     $ceph_command osd crush add osd.0 1.0 host=h root=default >/dev/null 2>&1
-    wait_for 60 'the OSD' sh -c "$ceph_command osd stat | grep -q '1 up'"
+    wait_for 180 'the OSD' sh -c "$ceph_command osd stat | grep -q '1 up'"
 
     background gateway radosgw -c "$dir/ceph.conf" -n client.rgw -f
-    wait_for 120 'the gateway' curl -s -o /dev/null "http://127.0.0.1:$port_http/"
+    wait_for 180 'the gateway' curl -s -o /dev/null "http://127.0.0.1:$port_http/"
 
     add_user walstream "$access" "$secret"
     add_user other "$other_access" "$other_secret"
@@ -170,7 +170,7 @@ start_ceph()
 
 add_user()
 {
-    timeout 60 radosgw-admin -c "$dir/ceph.conf" -n client.rgw user create --uid "$1" \
+    timeout 180 radosgw-admin -c "$dir/ceph.conf" -n client.rgw user create --uid "$1" \
         --display-name "$1" --access-key "$2" --secret-key "$3" >"$dir/log/user-$1.out" 2>&1
 }
 
@@ -191,7 +191,8 @@ stop_one()
     pid=$(cat "$dir/$1.pid")
     # nothing in it is worth an orderly end
     kill -KILL "-$pid" 2>/dev/null || true # dash takes no "--" here
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    end=$(($(date +%s) + 120))
+    while [ "$(date +%s)" -lt "$end" ]; do
         # a zombie is as good as gone: whoever adopted it has not looked yet
         if ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$pid/status" 2>/dev/null; then
             rm -f "$dir/$1.pid"

@@ -100,7 +100,7 @@ sub run_version
           if $n % 2;
         my $made = WalTest::backup($config, 'incremental', "--source=$source");
 
-        $load->stop if $load;
+        WalTest::pgbench_stop($node, $load) if $load;
         is($made->{kind}, 'incremental', "incremental $n is one ($source)");
         push @points, point($node, $config, $case, $n, $made);
     }
