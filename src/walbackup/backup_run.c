@@ -20,6 +20,7 @@
 #include "walbackup/resume.h"
 #include "walbackup/stored.h"
 #include "walbackup/wal_wait.h"
+#include "walbackup/walk.h"
 
 #define BACKUP_CONNECT_MS 60000
 #define BACKUP_LABEL_TRIES 3
@@ -97,7 +98,10 @@ backup_connect_local(BackupRun *run, const Deadline *dl, Error *err)
     if (run->cfg->cluster.conninfo[0] == '\0')
         return error_set(err, ERROR_USAGE, "[cluster] conninfo is not set");
     if (control_read(run->cfg->cluster.data, &control, err) < 0)
-        return error_wrap(err, "[cluster] data");
+    {
+        (void) error_wrap(err, "[cluster] data");
+        return err->kind == ERROR_DENIED ? error_hint(err, WALK_OWNER_HINT) : -1;
+    }
     if (server_open(run->cfg->cluster.conninfo, dl, &run->server, err) < 0)
         return -1;
     if (control.system_identifier != run->server.system_identifier)

@@ -441,9 +441,7 @@ local_open(LocalFile *f, Error *err)
     {
         (void) error_sys(err, "could not open \"%s/%s\"", local->data, f->path);
         if (err->kind == ERROR_DENIED)
-            return error_hint(
-                err, "walbackup must run as the user that owns the data directory, or as one who "
-                     "may read all of it.");
+            return error_hint(err, WALK_OWNER_HINT);
         return -1;
     }
     if (!S_ISREG(sb.st_mode))

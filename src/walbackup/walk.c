@@ -21,9 +21,6 @@
 #include "common/parse.h"
 
 #define WALK_TEXT_MAX UINT32_MAX
-#define WALK_OWNER_HINT                                                                            \
-    "walbackup must run as the user that owns the data directory, or as one who may read all of "  \
-    "it."
 
 /* The names of one folder, while it is looked at. */
 typedef struct WalkNames

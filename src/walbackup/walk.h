@@ -14,6 +14,10 @@
 #include "pg/backup_label.h"
 #include "pg/data_file.h"
 
+#define WALK_OWNER_HINT                                                                            \
+    "walbackup must run as the user that owns the data directory, or as one who may read all of "  \
+    "it."
+
 /* Texts are offsets into Walk.text. */
 typedef struct WalkFolder
 {

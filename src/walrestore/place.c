@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -365,6 +366,24 @@ place_check_delta(Place *place, const BackupHeader *header, Error *err)
     return 0;
 }
 
+/*
+ * Opens the directory for this walrestore alone, until place_reset: of two at once in one directory
+ * each would remove what the other has written. Not on file systems without such locks.
+ */
+static int
+place_lock(Place *place, Error *err)
+{
+    if (place->fd >= 0)
+        return 0;
+    place->fd = open(place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (place->fd < 0)
+        return error_sys(err, "could not open directory \"%s\"", place->path);
+    if (flock(place->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return 0;
+    (void) error_set(err, ERROR_EXISTS, "another walrestore is working in \"%s\"", place->path);
+    return error_hint(err, "Wait until it has ended.");
+}
+
 static int
 place_check_directory(
     Place *place, const RestoreOptions *options, const BackupHeader *header, json_t **marker,
@@ -382,7 +401,8 @@ place_check_directory(
         place->state = content == PLACE_CONTENT_EMPTY ? PLACE_EMPTY : PLACE_ABSENT;
         return 0;
     }
-    if (place_check_not_running(place->path, err) < 0)
+    if (place_check_not_running(place->path, err) < 0 ||
+        (!options->dry_run && place_lock(place, err) < 0))
         return -1;
     if (place_is_marked(place))
         return place_check_interrupted(place, header, marker, err);
@@ -887,12 +907,17 @@ place_remove_control(const Place *place, Error *err)
 int
 place_begin(Place *place, const Plan *plan, Error *err)
 {
+    PlaceContent content = PLACE_CONTENT_EMPTY;
+
     place->mode = place_root_mode(manifest_find(&plan->newest, "global"));
-    if (place_make_dirs(place->path, err) < 0)
+    if (place_make_dirs(place->path, err) < 0 || place_lock(place, err) < 0)
         return -1;
-    place->fd = open(place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (place->fd < 0)
-        return error_sys(err, "could not open directory \"%s\"", place->path);
+    /* another one may have come and gone since it was looked at */
+    if ((place->state == PLACE_ABSENT || place->state == PLACE_EMPTY) &&
+        place_look(place->path, PLACE_MARKER PLACE_TEMPORARY, &content, err) < 0)
+        return -1;
+    if (content == PLACE_CONTENT_FULL)
+        return error_set(err, ERROR_EXISTS, "directory \"%s\" is not empty any more", place->path);
     if (fchmod(place->fd, place->mode) < 0)
     {
         (void) error_sys(err, "could not set the mode of directory \"%s\"", place->path);

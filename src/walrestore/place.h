@@ -55,8 +55,8 @@ typedef struct Place
 {
     char path[PLACE_PATH_MAX]; /* absolute */
     PlaceState state;
-    int fd;                       /* of the directory; -1 before place_begin */
-    mode_t mode;                  /* of the directory itself */
+    int fd;      /* of the directory, locked; -1 before place_begin when it is not there or empty */
+    mode_t mode; /* of the directory itself */
     PlaceTablespace *tablespaces; /* owned */
     size_t tablespace_count;
     char version_folder[64]; /* PG_15_202209061, in each tablespace */

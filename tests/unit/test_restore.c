@@ -11,6 +11,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -716,6 +717,43 @@ test_dangling(void)
        "a link to nowhere is refused: %s", err.msg);
 }
 
+/* Two at once would remove each other's files. */
+static void
+test_at_once(void)
+{
+    const RestoreOptions options = {.to = tempdir_name("at-once"), .delta = true};
+    const BackupHeader header = {.system_identifier = SYSTEM_IDENTIFIER, .pg_major = 15};
+    AUTO(fd_close) int fd = -1;
+    AUTO(fd_close) int other = -1;
+    AUTO(place_reset) Place place;
+    Error err = {0};
+    const Plan plan = {0};
+
+    if (mkdir(options.to, 0700) < 0)
+        abort();
+    fd = open(tempdir_name("at-once/PG_VERSION"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        abort();
+    other = open(options.to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (other < 0 || flock(other, LOCK_EX) < 0)
+        abort();
+    place_init(&place);
+    ok(place_check(&place, &options, &header, &err) < 0 && err.kind == ERROR_EXISTS &&
+           strstr(err.msg, "another walrestore") != NULL,
+       "at once: refused: %s", err.msg);
+    place_reset(&place);
+    (void) snprintf(place.path, sizeof place.path, "%s", options.to);
+    place.state = PLACE_EMPTY;
+    ok(place_begin(&place, &plan, &err) < 0 && strstr(err.msg, "another walrestore") != NULL,
+       "at once: also where it was empty: %s", err.msg);
+    place_reset(&place);
+    fd_close(&other);
+    (void) snprintf(place.path, sizeof place.path, "%s", options.to);
+    place.state = PLACE_EMPTY;
+    ok(place_begin(&place, &plan, &err) < 0 && strstr(err.msg, "any more") != NULL,
+       "at once: the other one has ended: %s", err.msg);
+}
+
 /* What postmaster.pid says: only one that is not there lets a restore begin. */
 static void
 test_running(void)
@@ -917,6 +955,7 @@ main(void)
     test_signals(false);
     test_signals(true);
     test_dangling();
+    test_at_once();
     test_running();
     test_linked_global();
     test_outside();
