@@ -736,9 +736,12 @@ sub run
 sub spawn
 {
     my ($command, %opt) = @_;
+    my %ignored = map { $_ => 1 } @{ $opt{ignore} // [] };
 
     STDOUT->flush;
     STDERR->flush;
+    # ignored from the first moment on
+    local @SIG{ keys %ignored } = ('IGNORE') x keys %ignored;
     my $pid = fork // die "could not fork: $!";
     return $pid if $pid;
 
@@ -769,8 +772,7 @@ sub spawn
             if (defined $opt{env}{$name}) { $ENV{$name} = $opt{env}{$name} }
             else { delete $ENV{$name} }
         }
-        $SIG{$_} = 'DEFAULT' for qw(PIPE TERM INT HUP);
-        $SIG{$_} = 'IGNORE' for @{ $opt{ignore} // [] };
+        $SIG{$_} = $ignored{$_} ? 'IGNORE' : 'DEFAULT' for qw(PIPE TERM INT HUP);
         no warnings 'exec';
         exec { $command->[0] } @$command;
         die "could not run $command->[0]: $!\n";
@@ -822,7 +824,8 @@ sub run_exit
 
 =item daemon($name, [ command ], %options)
 
-Starts a program in the background; returns an object with
+Starts a program in the background; ignore => [ signals ] for those that it shall ignore from the
+start. Returns an object with
 
     pid  log_file  log_text  running
     signal(NAME)               sends a signal
