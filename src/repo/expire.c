@@ -37,6 +37,15 @@ expire_class_name(ExpireClass class)
     return expire_class_names[class];
 }
 
+/* Tells fn every name below prefix. */
+static int
+expire_walk(const Expire *x, const char *prefix, StoreListFn fn, void *ctx, Error *err)
+{
+    StoreListOptions options = {.prefix = prefix};
+
+    return store_walk(x->repo->store, &options, x->timeout_ms, NULL, fn, ctx, err);
+}
+
 /* ---- removing ---- */
 
 typedef struct ExpireName
@@ -57,6 +66,7 @@ typedef struct ExpireBatch
     StoreRemoved *removed;
     size_t count;
     unsigned failures; /* requests, in a row */
+    bool *stuck;       /* owned; of each backup: an object of it was not removed */
 } ExpireBatch;
 
 static void
@@ -64,6 +74,7 @@ expire_batch_reset(ExpireBatch *batch)
 {
     free(batch->names);
     free(batch->removed);
+    free(batch->stuck);
     *batch = (ExpireBatch){0};
 }
 
@@ -73,7 +84,8 @@ expire_batch_init(ExpireBatch *batch, Expire *x, bool dry_run, Error *err)
     *batch = (ExpireBatch){.x = x, .dry_run = dry_run};
     batch->names = calloc(EXPIRE_BATCH, sizeof *batch->names);
     batch->removed = calloc(EXPIRE_BATCH, sizeof *batch->removed);
-    if (batch->names == NULL || batch->removed == NULL)
+    batch->stuck = calloc(x->list.count + 1, sizeof *batch->stuck);
+    if (batch->names == NULL || batch->removed == NULL || batch->stuck == NULL)
     {
         expire_batch_reset(batch);
         return error_nomem(err);
@@ -83,9 +95,13 @@ expire_batch_init(ExpireBatch *batch, Expire *x, bool dry_run, Error *err)
 
 /* What became of one name. */
 static void
-expire_note_result(Expire *x, ExpireName *name, const Error *why)
+expire_note_result(ExpireBatch *batch, ExpireName *name, const Error *why)
 {
+    Expire *x = batch->x;
+
     name->gone = why->kind == ERROR_NONE || why->kind == ERROR_NOT_FOUND;
+    if (!name->gone && name->backup != SIZE_MAX)
+        batch->stuck[name->backup] = true;
     if (name->gone)
     {
         x->of_class[name->class].objects++;
@@ -134,12 +150,12 @@ expire_batch_flush(ExpireBatch *batch, Error *err)
         }
         /* some of them may be gone; the next run will see */
         for (size_t i = 0; i < batch->count; i++)
-            expire_note_result(x, &batch->names[i], &why);
+            expire_note_result(batch, &batch->names[i], &why);
         return 0;
     }
     batch->failures = 0;
     for (size_t i = 0; i < batch->count; i++)
-        expire_note_result(x, &batch->names[i], &batch->removed[i].err);
+        expire_note_result(batch, &batch->names[i], &batch->removed[i].err);
     return 0;
 }
 
@@ -191,7 +207,7 @@ expire_note_new_pin(void *ctx, const StoreEntry *entry, Error *err)
 static int
 expire_read_new_pins(Expire *x, Error *err)
 {
-    return wal_inventory_walk(x->repo->store, "pin/", x->timeout_ms, expire_note_new_pin, x, err);
+    return expire_walk(x, "pin/", expire_note_new_pin, x, err);
 }
 
 /* ---- 1: manifests ---- */
@@ -247,34 +263,112 @@ expire_remove_manifests(ExpireBatch *batch, Error *err)
 
 /* ---- 2: the other objects of backups ---- */
 
+/* A backup's folder. */
+typedef struct ExpireFolder
+{
+    char prefix[LAYOUT_KEY_MAX];
+    size_t backup;
+    bool any_start;
+    uint64_t start_bytes;
+} ExpireFolder;
+
+static int
+expire_folder_compare(const void *a, const void *b)
+{
+    return strcmp(((const ExpireFolder *) a)->prefix, ((const ExpireFolder *) b)->prefix);
+}
+
+static bool
+expire_is_unfinished(const Expire *x, const ExpireFolder *folder)
+{
+    return x->list.items[folder->backup].state == BACKUP_UNFINISHED;
+}
+
+static ExpireClass
+expire_class_of(const Backup *backup)
+{
+    return backup->state == BACKUP_UNFINISHED ? EXPIRE_ABANDONED : EXPIRE_BACKUPS;
+}
+
+static bool
+expire_folder_has(const ExpireFolder *folder, const char *key)
+{
+    return strncmp(key, folder->prefix, strlen(folder->prefix)) == 0;
+}
+
 typedef struct ExpireBackupWalk
 {
     ExpireBatch *batch;
-    size_t backup;
-    ExpireClass class;
-    bool any_start;
-    uint64_t start_bytes;
+    ExpireFolder *at; /* names are told in the order of the folders */
+    const ExpireFolder *end;
 } ExpireBackupWalk;
 
 static int
 expire_note_backup_object(void *ctx, const StoreEntry *entry, Error *err)
 {
     ExpireBackupWalk *walk = ctx;
+    const Expire *x = walk->batch->x;
+    ExpireFolder *folder;
     BackupKey key;
 
+    while (walk->at < walk->end && strcmp(walk->at->prefix, entry->key) < 0 &&
+           !expire_folder_has(walk->at, entry->key))
+        walk->at++;
+    if (walk->at == walk->end)
+        return 1;
+    folder = walk->at;
+    /* of a backup that came into being meanwhile */
+    if (!expire_folder_has(folder, entry->key))
+        return 0;
     if (backup_key_parse(entry->key, &key))
     {
         if (key.kind == BACKUP_KEY_START)
         {
-            walk->any_start = true;
-            walk->start_bytes = entry->bytes;
+            folder->any_start = true;
+            folder->start_bytes = entry->bytes;
             return 0;
         }
         /* counted in step 1; one that came into being since then is not ours to remove */
         if (key.kind == BACKUP_KEY_MANIFEST)
             return 0;
     }
-    return expire_batch_add(walk->batch, entry->key, entry->bytes, walk->class, walk->backup, err);
+    return expire_batch_add(
+        walk->batch, entry->key, entry->bytes, expire_class_of(&x->list.items[folder->backup]),
+        folder->backup, err);
+}
+
+/* All but the start objects of folders that lie one behind the other. */
+static int
+expire_remove_folders(ExpireBatch *batch, ExpireFolder *first, const ExpireFolder *end, Error *err)
+{
+    const Expire *x = batch->x;
+    StoreListOptions options = {.prefix = "backup/", .start_after = first->prefix};
+    ExpireBackupWalk walk = {.batch = batch, .at = first, .end = end};
+
+    return store_walk(
+        x->repo->store, &options, x->timeout_ms, NULL, expire_note_backup_object, &walk, err);
+}
+
+/* Only of those of which nothing else is left. */
+static int
+expire_remove_starts(ExpireBatch *batch, const ExpireFolder *folders, Error *err)
+{
+    const Expire *x = batch->x;
+
+    if (expire_batch_end(batch, err) < 0)
+        return -1;
+    for (size_t i = 0; i < x->list.count; i++)
+    {
+        const Backup *b = &x->list.items[folders[i].backup];
+        char key[LAYOUT_KEY_MAX];
+
+        if (folders[i].any_start && !batch->stuck[folders[i].backup] &&
+            expire_batch_add(
+                batch, backup_start_key(b->label, key), folders[i].start_bytes, expire_class_of(b),
+                folders[i].backup, err) < 0)
+            return -1;
+    }
+    return expire_batch_end(batch, err);
 }
 
 typedef struct ExpireAliveWalk
@@ -295,65 +389,81 @@ expire_note_alive(void *ctx, const StoreEntry *entry, Error *err UNUSED)
     return walk->alive ? 1 : 0;
 }
 
+/* An unfinished backup is looked at again just before it goes. */
 static int
-expire_remove_backup(ExpireBatch *batch, size_t i, Error *err)
+expire_look_again(Expire *x, const ExpireFolder *folder, Error *err)
+{
+    ExpireAliveWalk alive = {.since_us = x->rules.now_us - BACKUP_ABANDONED_MS * 1000};
+
+    if (expire_walk(x, folder->prefix, expire_note_alive, &alive, err) < 0)
+        return -1;
+    if (alive.alive)
+        x->plan.reasons[folder->backup] |= RETENTION_RUNNING;
+    return 0;
+}
+
+/* Those between two that stay are listed together: most have but a few objects. */
+static int
+expire_remove_sorted(ExpireBatch *batch, ExpireFolder *folders, Error *err)
 {
     Expire *x = batch->x;
-    const Backup *b = &x->list.items[i];
-    bool unfinished = b->state == BACKUP_UNFINISHED;
-    ExpireBackupWalk walk = {
-        .batch = batch, .backup = i, .class = unfinished ? EXPIRE_ABANDONED : EXPIRE_BACKUPS};
-    char prefix[LAYOUT_KEY_MAX], key[LAYOUT_KEY_MAX];
-    uint64_t stayed = x->denied + x->failed;
+    size_t end;
 
-    (void) backup_prefix(b->label, prefix);
-    if (unfinished)
+    for (size_t i = 0; i < x->list.count; i = end)
     {
-        ExpireAliveWalk alive = {.since_us = x->rules.now_us - BACKUP_ABANDONED_MS * 1000};
-
-        if (wal_inventory_walk(
-                x->repo->store, prefix, x->timeout_ms, expire_note_alive, &alive, err) < 0)
+        end = i + 1;
+        if (x->plan.reasons[folders[i].backup] == 0 && expire_is_unfinished(x, &folders[i]) &&
+            expire_look_again(x, &folders[i], err) < 0)
             return -1;
-        if (alive.alive)
-        {
-            x->plan.reasons[i] |= RETENTION_RUNNING;
-            return 0;
-        }
+        if (x->plan.reasons[folders[i].backup] != 0)
+            continue;
+        while (!expire_is_unfinished(x, &folders[i]) && end < x->list.count &&
+               x->plan.reasons[folders[end].backup] == 0 && !expire_is_unfinished(x, &folders[end]))
+            end++;
+        if (expire_remove_folders(batch, &folders[i], &folders[end], err) < 0)
+            return -1;
     }
-    if (wal_inventory_walk(
-            x->repo->store, prefix, x->timeout_ms, expire_note_backup_object, &walk, err) < 0 ||
-        expire_batch_end(batch, err) < 0)
-        return -1;
-    /* only when nothing is left beside it */
-    if (walk.any_start && x->denied + x->failed == stayed &&
-        (expire_batch_add(
-             batch, backup_start_key(b->label, key), walk.start_bytes, walk.class, i, err) < 0 ||
-         expire_batch_end(batch, err) < 0))
-        return -1;
-    return 0;
+    return expire_remove_starts(batch, folders, err);
 }
 
 static int
 expire_remove_backups(ExpireBatch *batch, Error *err)
 {
-    Expire *x = batch->x;
+    const Expire *x = batch->x;
+    ExpireFolder *folders = calloc(x->list.count + 1, sizeof *folders);
+    int rc;
 
+    if (folders == NULL)
+        return error_nomem(err);
     for (size_t i = 0; i < x->list.count; i++)
-        if (x->plan.reasons[i] == 0 && expire_remove_backup(batch, i, err) < 0)
-            return -1;
-    return 0;
+    {
+        (void) backup_prefix(x->list.items[i].label, folders[i].prefix);
+        folders[i].backup = i;
+    }
+    qsort(folders, x->list.count, sizeof *folders, expire_folder_compare);
+    rc = expire_remove_sorted(batch, folders, err);
+    free(folders);
+    return rc;
 }
 
 /* ---- 3: WAL ---- */
 
+typedef struct ExpireWalWalk
+{
+    ExpireBatch *batch;
+    const char *end; /* a folder that is not looked at; "": none is behind it */
+} ExpireWalWalk;
+
 static int
 expire_note_wal(void *ctx, const StoreEntry *entry, Error *err)
 {
-    ExpireBatch *batch = ctx;
-    const Expire *x = batch->x;
+    const ExpireWalWalk *walk = ctx;
+    const Expire *x = walk->batch->x;
     LayoutEntry parsed;
     Lsn start, end;
 
+    if (walk->end[0] != '\0' && strcmp(entry->key, walk->end) >= 0)
+        return 1;
     if (!layout_parse(entry->key, x->inv.segment_bytes, &parsed) || parsed.kind == LAYOUT_HISTORY ||
         parsed.kind == LAYOUT_GAP)
         return 0;
@@ -362,68 +472,84 @@ expire_note_wal(void *ctx, const StoreEntry *entry, Error *err)
     end = start + x->inv.segment_bytes;
     if (retention_keeps_wal(&x->plan, parsed.tli, start, end, entry->modified_us))
         return 0;
-    return expire_batch_add(batch, entry->key, entry->bytes, EXPIRE_WAL, SIZE_MAX, err);
+    return expire_batch_add(walk->batch, entry->key, entry->bytes, EXPIRE_WAL, SIZE_MAX, err);
 }
 
-/* The folders of a timeline's WAL, 4 GiB each. */
-typedef struct ExpireLogs
+typedef enum ExpireLogFate
 {
-    const Expire *x;
-    TimelineId tli;
-    uint32_t *logs; /* owned: those that are not kept as a whole */
-    size_t count;
-    size_t cap;
-} ExpireLogs;
+    EXPIRE_LOG_STAYS,
+    EXPIRE_LOG_GOES,
+    EXPIRE_LOG_MIXED /* or it cannot be told without its names */
+} ExpireLogFate;
 
-static int
-expire_note_log(void *ctx, const StoreEntry *entry, Error *err)
+static ExpireLogFate
+expire_judge_log(const Expire *x, TimelineId tli, const WalLog *log)
 {
-    ExpireLogs *logs = ctx;
-    uint64_t log;
-    size_t len = strlen(entry->key);
-    Lsn start;
+    Lsn start = (Lsn) log->log << 32;
+    Lsn end = log->log == UINT32_MAX ? UINT64_MAX : start + EXPIRE_LOG_BYTES;
 
-    /* "wal/<TLI 8>/<log 8>/" */
-    if (!entry->is_prefix || len != 22 || !parse_hex_upper(entry->key + 13, 8, &log))
-        return 0;
-    start = (Lsn) log << 32;
-    if (retention_keeps_all_wal(
-            &logs->x->plan, logs->tli, start,
-            log == UINT32_MAX ? UINT64_MAX : start + EXPIRE_LOG_BYTES))
-        return 0;
-
-    uint32_t *grown = array_grow(logs->logs, logs->count, &logs->cap, sizeof *grown, err);
-
-    if (grown == NULL)
-        return -1;
-    logs->logs = grown;
-    logs->logs[logs->count++] = (uint32_t) log;
-    return 0;
+    if (log->oldest_us >= x->plan.wal_since_us ||
+        retention_keeps_all_wal(&x->plan, tli, start, end))
+        return EXPIRE_LOG_STAYS;
+    return retention_keeps_wal(&x->plan, tli, start, end, log->newest_us) ? EXPIRE_LOG_MIXED
+                                                                          : EXPIRE_LOG_GOES;
 }
 
-/* Only the folders in which something may go are listed, however much WAL there is. */
-static int
-expire_remove_wal_of(ExpireBatch *batch, TimelineId tli, Error *err)
+/* "wal/<TLI 8>/<log 8>/" into buf of LAYOUT_KEY_MAX. Returns buf. */
+static char *
+expire_log_prefix(TimelineId tli, uint32_t log, char *buf)
 {
-    Expire *x = batch->x;
-    ExpireLogs logs = {.x = x, .tli = tli};
-    Deadline dl = deadline_after_ms(x->timeout_ms, NULL);
-    char prefix[LAYOUT_KEY_MAX];
-    StoreListOptions options = {.prefix = prefix, .by_folder = true};
-    int rc;
+    (void) snprintf(buf, LAYOUT_KEY_MAX, "wal/%08" PRIX32 "/%08" PRIX32 "/", tli, log);
+    return buf;
+}
 
-    (void) snprintf(prefix, sizeof prefix, "wal/%08" PRIX32 "/", tli);
-    rc = store_list(x->repo->store, &options, expire_note_log, &logs, &dl, err);
-    if (rc < 0)
-        (void) error_wrap(err, "could not list \"%s\"", prefix);
-    for (size_t i = 0; rc == 0 && i < logs.count; i++)
+/* A dry run needs no names of what goes as a whole: the inventory has counted it. */
+static bool
+expire_needs_listing(ExpireBatch *batch, TimelineId tli, const WalLog *log, bool count)
+{
+    ExpireTally *tally = &batch->x->of_class[EXPIRE_WAL];
+    ExpireLogFate fate = expire_judge_log(batch->x, tli, log);
+
+    if (fate != EXPIRE_LOG_GOES || !batch->dry_run)
+        return fate != EXPIRE_LOG_STAYS;
+    if (count)
     {
-        (void) snprintf(
-            prefix, sizeof prefix, "wal/%08" PRIX32 "/%08" PRIX32 "/", tli, logs.logs[i]);
-        rc = wal_inventory_walk(x->repo->store, prefix, x->timeout_ms, expire_note_wal, batch, err);
+        tally->objects += log->objects;
+        tally->bytes += log->stored_bytes;
     }
-    free(logs.logs);
-    return rc;
+    return false;
+}
+
+/*
+ * Only the folders in which something may go are listed, however much WAL there is; those that lie
+ * one behind the other together, as a folder has fewer names than an answer.
+ */
+static int
+expire_remove_wal_of(ExpireBatch *batch, const WalTimeline *t, Error *err)
+{
+    const Expire *x = batch->x;
+    char prefix[LAYOUT_KEY_MAX], first[LAYOUT_KEY_MAX], end[LAYOUT_KEY_MAX];
+    StoreListOptions options = {.prefix = prefix, .start_after = first};
+    ExpireWalWalk walk = {.batch = batch, .end = end};
+    size_t next;
+
+    (void) snprintf(prefix, sizeof prefix, "wal/%08" PRIX32 "/", t->tli);
+    for (size_t i = 0; i < t->log_count; i = next)
+    {
+        next = i + 1;
+        if (!expire_needs_listing(batch, t->tli, &t->logs[i], true))
+            continue;
+        while (next < t->log_count && expire_needs_listing(batch, t->tli, &t->logs[next], false))
+            next++;
+        (void) expire_log_prefix(t->tli, t->logs[i].log, first);
+        end[0] = '\0';
+        if (next < t->log_count)
+            (void) expire_log_prefix(t->tli, t->logs[next].log, end);
+        if (store_walk(x->repo->store, &options, x->timeout_ms, NULL, expire_note_wal, &walk, err) <
+            0)
+            return -1;
+    }
+    return 0;
 }
 
 static int
@@ -432,7 +558,7 @@ expire_remove_wal(ExpireBatch *batch, Error *err)
     Expire *x = batch->x;
 
     for (size_t i = 0; !x->plan.wal_unbounded && i < x->inv.timeline_count; i++)
-        if (expire_remove_wal_of(batch, x->inv.timelines[i].tli, err) < 0)
+        if (expire_remove_wal_of(batch, &x->inv.timelines[i], err) < 0)
             return -1;
     return expire_batch_end(batch, err);
 }
@@ -472,20 +598,23 @@ expire_read_log(ExpirePieces *p, TimelineId tli, uint32_t log, Error *err)
 
     if (p->tli == tli && p->log == log)
         return 0;
-    (void) snprintf(prefix, sizeof prefix, "wal/%08" PRIX32 "/%08" PRIX32 "/", tli, log);
     memset(p->stored_us, 0, EXPIRE_LOG_PARTS * sizeof *p->stored_us);
     p->tli = tli;
     p->log = log;
-    return wal_inventory_walk(
-        p->batch->x->repo->store, prefix, p->batch->x->timeout_ms, expire_note_whole, p, err);
+    return expire_walk(p->batch->x, expire_log_prefix(tli, log, prefix), expire_note_whole, p, err);
 }
 
 /* Whoever reads the pieces just now has an hour to be done. */
+static int64_t
+expire_superseded_before(const Expire *x)
+{
+    return x->rules.now_us - EXPIRE_SUPERSEDED_MS * 1000;
+}
+
 static bool
 expire_is_superseded(const ExpirePieces *p, Lsn start, Lsn end)
 {
-    const Expire *x = p->batch->x;
-    int64_t before_us = x->rules.now_us - EXPIRE_SUPERSEDED_MS * 1000;
+    int64_t before_us = expire_superseded_before(p->batch->x);
 
     for (Lsn part = start - start % p->part_bytes; part < end; part += p->part_bytes)
     {
@@ -497,6 +626,16 @@ expire_is_superseded(const ExpirePieces *p, Lsn start, Lsn end)
     return true;
 }
 
+/* What is complete in this folder has been so for long, and the segment at base stays. */
+static bool
+expire_is_settled(const Expire *x, const WalTimeline *t, uint32_t log, Lsn base)
+{
+    const WalLog *found = wal_timeline_find_log(t, log);
+
+    return found != NULL && found->newest_us <= expire_superseded_before(x) &&
+           retention_keeps_all_wal(&x->plan, t->tli, base, base + x->inv.segment_bytes);
+}
+
 static int
 expire_note_piece(void *ctx, const StoreEntry *entry, Error *err)
 {
@@ -505,6 +644,7 @@ expire_note_piece(void *ctx, const StoreEntry *entry, Error *err)
     const WalTimeline *t;
     LayoutEntry parsed;
     Lsn base, start, end;
+    uint32_t log;
 
     if (!layout_parse(entry->key, x->inv.segment_bytes, &parsed) || parsed.kind != LAYOUT_PIECE)
         return 0;
@@ -517,11 +657,14 @@ expire_note_piece(void *ctx, const StoreEntry *entry, Error *err)
     t = wal_inventory_find(&x->inv, parsed.tli);
     if (t == NULL || !wal_runs_cover(&t->whole, start, end))
         return 0;
-    if (expire_read_log(
-            p, parsed.tli, wal_segment_log(parsed.extent.segno, x->inv.segment_bytes), err) < 0)
-        return -1;
-    if (!expire_is_superseded(p, start, end))
-        return 0;
+    log = wal_segment_log(parsed.extent.segno, x->inv.segment_bytes);
+    if (!expire_is_settled(x, t, log, base))
+    {
+        if (expire_read_log(p, parsed.tli, log, err) < 0)
+            return -1;
+        if (!expire_is_superseded(p, start, end))
+            return 0;
+    }
     return expire_batch_add(p->batch, entry->key, entry->bytes, EXPIRE_SUPERSEDED, SIZE_MAX, err);
 }
 
@@ -535,7 +678,7 @@ expire_remove_pieces(ExpireBatch *batch, Error *err)
     p.stored_us = calloc(EXPIRE_LOG_PARTS, sizeof *p.stored_us);
     if (p.stored_us == NULL)
         return error_nomem(err);
-    rc = wal_inventory_walk(x->repo->store, "live/", x->timeout_ms, expire_note_piece, &p, err);
+    rc = expire_walk(x, "live/", expire_note_piece, &p, err);
     free(p.stored_us);
     return rc < 0 ? -1 : expire_batch_end(batch, err);
 }
@@ -580,9 +723,8 @@ expire_remove_notes(ExpireBatch *batch, Error *err)
 {
     Expire *x = batch->x;
 
-    if (wal_inventory_walk(x->repo->store, "pin/", x->timeout_ms, expire_note_pin, batch, err) <
-            0 ||
-        wal_inventory_walk(x->repo->store, "gap/", x->timeout_ms, expire_note_gap, batch, err) < 0)
+    if (expire_walk(x, "pin/", expire_note_pin, batch, err) < 0 ||
+        expire_walk(x, "gap/", expire_note_gap, batch, err) < 0)
         return -1;
     return expire_batch_end(batch, err);
 }
@@ -695,17 +837,20 @@ expire_mark_children(const BackupList *list, size_t backup, bool *doomed)
     }
 }
 
+static int
+expire_note_pin_of(void *ctx, const StoreEntry *entry, Error *err)
+{
+    return expire_batch_add(ctx, entry->key, entry->bytes, EXPIRE_PINS, SIZE_MAX, err);
+}
+
 /* Pins of what goes, and of it only. */
 static int
 expire_remove_pins_of(ExpireBatch *batch, const char *label, Error *err)
 {
-    Expire *x = batch->x;
     char prefix[LAYOUT_KEY_MAX];
-    ExpireBackupWalk walk = {.batch = batch, .backup = SIZE_MAX, .class = EXPIRE_PINS};
 
     (void) snprintf(prefix, sizeof prefix, "pin/%s/", label);
-    if (wal_inventory_walk(
-            x->repo->store, prefix, x->timeout_ms, expire_note_backup_object, &walk, err) < 0)
+    if (expire_walk(batch->x, prefix, expire_note_pin_of, batch, err) < 0)
         return -1;
     return expire_batch_end(batch, err);
 }

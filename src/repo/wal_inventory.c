@@ -39,6 +39,7 @@ wal_inventory_reset(WalInventory *inv)
         free(t->whole.items);
         free(t->pieces.items);
         free(t->all.items);
+        free(t->logs);
         timeline_history_reset(&t->history);
     }
     free(inv->timelines);
@@ -161,6 +162,71 @@ wal_runs_cover(const WalRuns *runs, Lsn start, Lsn end)
     return i < runs->count && runs->items[i].start <= start && runs->items[i].end >= end;
 }
 
+/* ---- folders ---- */
+
+/* As wal_runs_add: grows the last one when it is of the same log. */
+static int
+wal_timeline_add_log(WalTimeline *t, const WalLog *add, Error *err)
+{
+    WalLog *logs;
+
+    if (t->log_count > 0 && t->logs[t->log_count - 1].log == add->log)
+    {
+        WalLog *last = &t->logs[t->log_count - 1];
+
+        last->objects += add->objects;
+        last->stored_bytes += add->stored_bytes;
+        last->oldest_us = MIN(last->oldest_us, add->oldest_us);
+        last->newest_us = MAX(last->newest_us, add->newest_us);
+        return 0;
+    }
+    logs = array_grow(t->logs, t->log_count, &t->log_cap, sizeof *logs, err);
+    if (logs == NULL)
+        return -1;
+    t->logs = logs;
+    t->logs[t->log_count++] = *add;
+    return 0;
+}
+
+static int
+wal_log_compare(const void *a, const void *b)
+{
+    const WalLog *left = a;
+    const WalLog *right = b;
+
+    return (left->log > right->log) - (left->log < right->log);
+}
+
+static int
+wal_timeline_sort_logs(WalTimeline *t, Error *err)
+{
+    size_t count = t->log_count;
+
+    if (count < 2)
+        return 0;
+    qsort(t->logs, count, sizeof *t->logs, wal_log_compare);
+    /* in place: what is written never passes what is read */
+    t->log_count = 0;
+    for (size_t i = 0; i < count; i++)
+    {
+        WalLog log = t->logs[i];
+
+        if (wal_timeline_add_log(t, &log, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+const WalLog *
+wal_timeline_find_log(const WalTimeline *timeline, uint32_t log)
+{
+    WalLog key = {.log = log};
+
+    if (timeline->log_count == 0)
+        return NULL;
+    return bsearch(&key, timeline->logs, timeline->log_count, sizeof key, wal_log_compare);
+}
+
 /* ---- objects ---- */
 
 static int
@@ -186,19 +252,14 @@ wal_inventory_timeline(WalInventory *inv, TimelineId tli, WalTimeline **out, Err
 }
 
 static int
-wal_inventory_add_note(
-    WalInventory *inv, const LayoutEntry *parsed, const StoreEntry *entry, Error *err)
+wal_inventory_add_note(WalInventory *inv, const WalGapNote *note, Error *err)
 {
     WalGapNote *items = array_grow(inv->notes, inv->note_count, &inv->note_cap, sizeof *items, err);
 
     if (items == NULL)
         return -1;
     inv->notes = items;
-    inv->notes[inv->note_count++] = (WalGapNote){
-        .tli = parsed->tli,
-        .start = parsed->gap_start,
-        .end = parsed->gap_end,
-        .noted_us = entry->modified_us};
+    inv->notes[inv->note_count++] = *note;
     return 0;
 }
 
@@ -216,7 +277,15 @@ wal_inventory_add(WalInventory *inv, const StoreEntry *entry, Error *err)
         return 0;
     }
     if (parsed.kind == LAYOUT_GAP)
-        return wal_inventory_add_note(inv, &parsed, entry, err);
+    {
+        WalGapNote note = {
+            .tli = parsed.tli,
+            .start = parsed.gap_start,
+            .end = parsed.gap_end,
+            .noted_us = entry->modified_us};
+
+        return wal_inventory_add_note(inv, &note, err);
+    }
     if (wal_inventory_timeline(inv, parsed.tli, &t, err) < 0)
         return -1;
     t->stored_bytes += entry->bytes;
@@ -231,6 +300,18 @@ wal_inventory_add(WalInventory *inv, const StoreEntry *entry, Error *err)
         .newest_us = entry->modified_us,
         .end_us = entry->modified_us};
 
+    if (parsed.kind != LAYOUT_PIECE && parsed.kind != LAYOUT_HISTORY)
+    {
+        WalLog log = {
+            .log = wal_segment_log(parsed.extent.segno, inv->segment_bytes),
+            .objects = 1,
+            .stored_bytes = entry->bytes,
+            .oldest_us = entry->modified_us != 0 ? entry->modified_us : INT64_MIN,
+            .newest_us = entry->modified_us != 0 ? entry->modified_us : INT64_MAX};
+
+        if (wal_timeline_add_log(t, &log, err) < 0)
+            return -1;
+    }
     switch (parsed.kind)
     {
         case LAYOUT_SEGMENT:
@@ -254,6 +335,46 @@ wal_inventory_add(WalInventory *inv, const StoreEntry *entry, Error *err)
         case LAYOUT_GAP:
             break;
     }
+    return 0;
+}
+
+static int
+wal_timeline_add_all(WalTimeline *t, const WalTimeline *from, Error *err)
+{
+    for (size_t i = 0; i < from->whole.count; i++)
+        if (wal_runs_add(&t->whole, &from->whole.items[i], err) < 0)
+            return -1;
+    for (size_t i = 0; i < from->pieces.count; i++)
+        if (wal_runs_add(&t->pieces, &from->pieces.items[i], err) < 0)
+            return -1;
+    for (size_t i = 0; i < from->log_count; i++)
+        if (wal_timeline_add_log(t, &from->logs[i], err) < 0)
+            return -1;
+    t->segments += from->segments;
+    t->parts += from->parts;
+    t->piece_count += from->piece_count;
+    t->histories += from->histories;
+    t->backup_files += from->backup_files;
+    t->partials += from->partials;
+    t->stored_bytes += from->stored_bytes;
+    return 0;
+}
+
+int
+wal_inventory_add_all(WalInventory *inv, const WalInventory *from, Error *err)
+{
+    for (size_t i = 0; i < from->timeline_count; i++)
+    {
+        WalTimeline *t;
+
+        if (wal_inventory_timeline(inv, from->timelines[i].tli, &t, err) < 0 ||
+            wal_timeline_add_all(t, &from->timelines[i], err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < from->note_count; i++)
+        if (wal_inventory_add_note(inv, &from->notes[i], err) < 0)
+            return -1;
+    inv->unknown += from->unknown;
     return 0;
 }
 
@@ -292,7 +413,8 @@ wal_inventory_finish(WalInventory *inv, Error *err)
 
         free(t->all.items);
         t->all = (WalRuns){0};
-        if (wal_runs_sort(&t->whole, err) < 0 || wal_runs_sort(&t->pieces, err) < 0 ||
+        if (wal_timeline_sort_logs(t, err) < 0 || wal_runs_sort(&t->whole, err) < 0 ||
+            wal_runs_sort(&t->pieces, err) < 0 ||
             wal_runs_merge(&t->whole, &t->pieces, &t->all, err) < 0)
             return -1;
     }

@@ -4,7 +4,8 @@
  * What WAL a repository holds, of all timelines at once, as runs without a hole: what `walctl info`
  * tells and `walctl verify` reads. Told by the names of the objects, and by the history files.
  *
- * Its size follows the number of runs, not of objects: a million segments in a row are one.
+ * Its size follows the number of runs, not of objects: a million segments in a row are one run, and
+ * 40 bytes for each 4 GiB of WAL.
  */
 #ifndef WALSTREAM_WAL_INVENTORY_H
 #define WALSTREAM_WAL_INVENTORY_H
@@ -32,6 +33,16 @@ typedef struct WalRuns
     size_t cap;
 } WalRuns;
 
+/* What there is below wal/<TLI>/<log>/, 4 GiB of WAL, however many segments that is. */
+typedef struct WalLog
+{
+    uint32_t log;
+    uint64_t objects; /* segments, parts, partial segments, backup history files */
+    uint64_t stored_bytes;
+    int64_t oldest_us; /* INT64_MIN and INT64_MAX when the store does not tell of each of them */
+    int64_t newest_us;
+} WalLog;
+
 typedef enum WalHistoryState
 {
     WAL_HISTORY_NOT_NEEDED, /* timeline 1 */
@@ -51,6 +62,9 @@ typedef struct WalTimeline
     WalRuns whole;  /* complete segments, and parts of large ones */
     WalRuns pieces; /* of segments */
     WalRuns all;    /* both together; made by wal_inventory_finish */
+    WalLog *logs;   /* owned; ascending after wal_inventory_finish */
+    size_t log_count;
+    size_t log_cap;
     uint64_t segments, parts, piece_count, histories, backup_files, partials; /* objects */
     uint64_t stored_bytes;                                                    /* of all of them */
     WalHistoryState history_state;
@@ -84,6 +98,8 @@ void wal_inventory_reset(WalInventory *inv); /* fit for AUTO */
 
 /* One object of a listing. Any order; in the order of names it is quick. */
 MUST_CHECK int wal_inventory_add(WalInventory *inv, const StoreEntry *entry, Error *err);
+/* All that from has seen, of the same segment size. */
+MUST_CHECK int wal_inventory_add_all(WalInventory *inv, const WalInventory *from, Error *err);
 /* After the last one: sorts, and puts runs together. */
 MUST_CHECK int wal_inventory_finish(WalInventory *inv, Error *err);
 
@@ -103,12 +119,8 @@ wal_inventory_list(Repository *repo, int64_t timeout_ms, WalInventory *inv, Erro
 MUST_CHECK int
 wal_inventory_read_histories(Repository *repo, int64_t timeout_ms, WalInventory *inv, Error *err);
 
-/*
- * Tells fn all names below prefix. fn returns 0 to go on, 1 to end with success, or -1; it may take
- * its time, as it is not called within a request, each of which has timeout_ms.
- */
-MUST_CHECK int wal_inventory_walk(
-    Store *store, const char *prefix, int64_t timeout_ms, StoreListFn fn, void *ctx, Error *err);
+/* NULL if nothing of it was seen; borrowed. */
+const WalLog *wal_timeline_find_log(const WalTimeline *timeline, uint32_t log);
 
 /* NULL if the repository has nothing of tli; borrowed. */
 const WalTimeline *wal_inventory_find(const WalInventory *inv, TimelineId tli);

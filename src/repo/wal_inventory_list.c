@@ -18,106 +18,30 @@
 #include "common/workers.h"
 #include "repo/catalog.h"
 
-#define WAL_INVENTORY_STEP 1000 /* what S3 answers at most: a step is a request */
+#define WAL_INVENTORY_FIRST 1000 /* names, listed before there is more than one listing */
 #define WAL_INVENTORY_JOBS 8
 #define WAL_INVENTORY_SLICES 32 /* more than jobs, as folders are not equally full */
 
-typedef struct WalInventoryName
-{
-    char key[LAYOUT_KEY_MAX]; /* longer ones are none of ours; cut, they still are none */
-    uint64_t bytes;
-    int64_t modified_us;
-} WalInventoryName;
+/* ---- few segments ---- */
 
-typedef struct WalInventoryStep
+typedef struct WalFirst
 {
-    WalInventoryName *names;
+    WalInventory *inv;
     size_t count;
-    char last[STORE_KEY_MAX + 1];
-} WalInventoryStep;
+    char last[STORE_KEY_MAX + 1]; /* of WAL_INVENTORY_FIRST names */
+} WalFirst;
 
 static int
-wal_inventory_keep_name(void *ctx, const StoreEntry *entry, Error *err UNUSED)
+wal_first_note(void *ctx, const StoreEntry *entry, Error *err)
 {
-    WalInventoryStep *step = ctx;
-    WalInventoryName *name = &step->names[step->count++];
+    WalFirst *first = ctx;
 
-    (void) snprintf(name->key, sizeof name->key, "%s", entry->key);
-    name->bytes = entry->bytes;
-    name->modified_us = entry->modified_us;
-    if (step->count < WAL_INVENTORY_STEP)
+    if (wal_inventory_add(first->inv, entry, err) < 0)
+        return -1;
+    if (++first->count < WAL_INVENTORY_FIRST)
         return 0;
-    (void) snprintf(step->last, sizeof step->last, "%s", entry->key);
+    (void) snprintf(first->last, sizeof first->last, "%s", entry->key);
     return 1;
-}
-
-/*
- * One request: names behind *last ("" : from the beginning), told to fn. *more: there may be
- * further ones, behind *last.
- */
-static int
-wal_inventory_step(
-    Store *store, const char *prefix, int64_t timeout_ms, WalInventoryStep *step, StoreListFn fn,
-    void *ctx, bool *more, Error *err)
-{
-    StoreListOptions options = {
-        .prefix = prefix, .start_after = step->last[0] != '\0' ? step->last : NULL};
-    Deadline dl = deadline_after_ms(timeout_ms, NULL);
-
-    step->count = 0;
-    if (store_list(store, &options, wal_inventory_keep_name, step, &dl, err) < 0)
-        return error_wrap(err, "could not list \"%s\"", prefix);
-    *more = step->count == WAL_INVENTORY_STEP;
-    for (size_t i = 0; i < step->count; i++)
-    {
-        StoreEntry entry = {
-            .key = step->names[i].key,
-            .bytes = step->names[i].bytes,
-            .modified_us = step->names[i].modified_us};
-        int rc = fn(ctx, &entry, err);
-
-        if (rc < 0)
-            return -1;
-        if (rc > 0)
-        {
-            *more = false;
-            return 0;
-        }
-    }
-    return 0;
-}
-
-/* Names of prefix behind after (NULL: all), until fn wants no more. */
-static int
-wal_inventory_walk_from(
-    Store *store, const char *prefix, const char *after, int64_t timeout_ms, StoreListFn fn,
-    void *ctx, Error *err)
-{
-    AUTO(free_text) char *memory = calloc(WAL_INVENTORY_STEP, sizeof(WalInventoryName));
-    WalInventoryStep step = {.names = (WalInventoryName *) (void *) memory};
-    bool more = true;
-
-    if (memory == NULL)
-        return error_nomem(err);
-    if (after != NULL)
-        (void) snprintf(step.last, sizeof step.last, "%s", after);
-    while (more)
-        if (wal_inventory_step(store, prefix, timeout_ms, &step, fn, ctx, &more, err) < 0)
-            return -1;
-    return 0;
-}
-
-int
-wal_inventory_walk(
-    Store *store, const char *prefix, int64_t timeout_ms, StoreListFn fn, void *ctx, Error *err)
-{
-    return wal_inventory_walk_from(store, prefix, NULL, timeout_ms, fn, ctx, err);
-}
-
-static int
-wal_inventory_note_entry(void *ctx, const StoreEntry *entry, Error *err)
-{
-    return wal_inventory_add(ctx, entry, err);
 }
 
 /* ---- many segments ---- */
@@ -151,22 +75,24 @@ typedef struct WalSlices
 /* One slice while it is listed. */
 typedef struct WalSlice
 {
-    WalSlices *all;
-    const char *end; /* NULL: to the end of the prefix */
+    WalInventory inv; /* of its own, as runs grow in the order of names */
+    const char *end;  /* NULL: to the end of the prefix */
 } WalSlice;
+
+static void
+wal_slice_reset(WalSlice *slice)
+{
+    wal_inventory_reset(&slice->inv);
+}
 
 static int
 wal_slice_note(void *ctx, const StoreEntry *entry, Error *err)
 {
     WalSlice *slice = ctx;
-    int rc;
 
     if (slice->end != NULL && strcmp(entry->key, slice->end) >= 0)
         return 1;
-    (void) pthread_mutex_lock(&slice->all->lock);
-    rc = wal_inventory_add(slice->all->inv, entry, err);
-    (void) pthread_mutex_unlock(&slice->all->lock);
-    return rc;
+    return wal_inventory_add(&slice->inv, entry, err);
 }
 
 static int
@@ -175,13 +101,21 @@ wal_slice_list(void *ctx, size_t i, Error *err)
     WalSlices *all = ctx;
     const WalFolders *f = all->folders;
     size_t first = i * f->count / all->count, next = (i + 1) * f->count / all->count;
-    WalSlice slice = {.all = all, .end = i + 1 < all->count ? f->items[next] : NULL};
+    AUTO(wal_slice_reset) WalSlice slice = {.end = i + 1 < all->count ? f->items[next] : NULL};
     /* a folder's name is less than what is in it, so nothing of it is passed over; the first slice
      * begins where the serial listing stopped, as files beside folders come in between */
-    const char *after = i == 0 ? all->after : f->items[first];
+    StoreListOptions options = {
+        .prefix = all->prefix, .start_after = i == 0 ? all->after : f->items[first]};
+    int rc;
 
-    return wal_inventory_walk_from(
-        all->repo->store, all->prefix, after, all->timeout_ms, wal_slice_note, &slice, err);
+    wal_inventory_init(&slice.inv, all->inv->segment_bytes);
+    if (store_walk(all->repo->store, &options, all->timeout_ms, NULL, wal_slice_note, &slice, err) <
+        0)
+        return -1;
+    (void) pthread_mutex_lock(&all->lock);
+    rc = wal_inventory_add_all(all->inv, &slice.inv, err);
+    (void) pthread_mutex_unlock(&all->lock);
+    return rc;
 }
 
 static int
@@ -233,27 +167,23 @@ static int
 wal_inventory_list_prefix(
     Repository *repo, const char *prefix, int64_t timeout_ms, WalInventory *inv, Error *err)
 {
-    AUTO(free_text) char *memory = calloc(WAL_INVENTORY_STEP, sizeof(WalInventoryName));
-    WalInventoryStep step = {.names = (WalInventoryName *) (void *) memory};
     AUTO(wal_folders_reset) WalFolders folders = {0};
-    bool more;
+    StoreListOptions options = {.prefix = prefix};
+    WalFirst first = {.inv = inv};
     int rc;
 
-    if (memory == NULL)
-        return error_nomem(err);
-    if (wal_inventory_step(
-            repo->store, prefix, timeout_ms, &step, wal_inventory_note_entry, inv, &more, err) < 0)
+    if (store_walk(repo->store, &options, timeout_ms, NULL, wal_first_note, &first, err) < 0)
         return -1;
-    if (!more)
+    if (first.count < WAL_INVENTORY_FIRST)
         return 0;
-    if (wal_folders_list(repo, prefix, step.last, timeout_ms, &folders, err) < 0)
+    if (wal_folders_list(repo, prefix, first.last, timeout_ms, &folders, err) < 0)
         return -1;
 
     WalSlices all = {
         .repo = repo,
         .timeout_ms = timeout_ms,
         .prefix = prefix,
-        .after = step.last,
+        .after = first.last,
         .folders = &folders,
         .count = MAX(1, MIN(folders.count, WAL_INVENTORY_SLICES)),
         .lock = PTHREAD_MUTEX_INITIALIZER,

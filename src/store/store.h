@@ -133,6 +133,16 @@ MUST_CHECK int store_list(
     Error *err);
 
 /*
+ * store_list in requests of a thousand entries, each with timeout_ms of its own, as nobody knows
+ * how many it will be. fn is not called within a request: it may take its time, and ask the store.
+ *
+ * cancel  may be NULL
+ */
+MUST_CHECK int store_walk(
+    Store *st, const StoreListOptions *options, int64_t timeout_ms, const atomic_bool *cancel,
+    StoreListFn fn, void *ctx, Error *err);
+
+/*
  * Remove any number of keys (split into caps.max_remove_keys here). 0 when every key was answered
  * for, with each key's own result in keys[i].err; -1 when the request itself failed: some of the
  * keys may be gone then.

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "common/array.h"
-#include "repo/wal_inventory.h"
 
 #define STORED_HINT                                                                                \
     "Was this run suspended? \"walctl expire\" removes what has no manifest after a day. Run "     \
@@ -103,11 +102,10 @@ static int
 stored_check_owner(Stored *s, Repository *repo, int64_t timeout_ms, Error *err)
 {
     char prefix[LAYOUT_KEY_MAX];
+    StoreListOptions options = {.prefix = backup_prefix(stored_label(s, s->owner), prefix)};
 
     s->start = false;
-    if (wal_inventory_walk(
-            repo->store, backup_prefix(stored_label(s, s->owner), prefix), timeout_ms,
-            stored_note_object, s, err) < 0)
+    if (store_walk(repo->store, &options, timeout_ms, NULL, stored_note_object, s, err) < 0)
         return error_wrap(err, "could not see whether all parts are there");
     if (s->owner > 0 || s->start)
         return 0;

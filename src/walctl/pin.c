@@ -145,6 +145,7 @@ walctl_unpin(Walctl *ctl, int *exit_code UNUSED, Error *err)
     AUTO(repository_freep) Repository *repo = NULL;
     const char *label = ctl->cli.args[0];
     char prefix[LAYOUT_KEY_MAX];
+    StoreListOptions options = {.prefix = prefix};
     Deadline dl;
 
     if (pin_open(ctl, &dl, &repo, err) < 0)
@@ -153,7 +154,7 @@ walctl_unpin(Walctl *ctl, int *exit_code UNUSED, Error *err)
     PinRemoval pins = {.repo = repo, .dl = &dl};
 
     (void) snprintf(prefix, sizeof prefix, "pin/%s/", label);
-    if (wal_inventory_walk(repo->store, prefix, WALCTL_TIMEOUT_MS, pin_remove, &pins, err) < 0)
+    if (store_walk(repo->store, &options, WALCTL_TIMEOUT_MS, NULL, pin_remove, &pins, err) < 0)
         return error_wrap(err, "could not unpin backup \"%s\"", label);
     /* a label that was mistyped must not look like success */
     if (pins.count == 0 && pin_find_backup(repo, label, &dl, err) < 0)

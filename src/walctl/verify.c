@@ -351,14 +351,16 @@ verify_list(VerifyRun *run, Error *err)
     for (size_t i = 0; i < ARRAY_COUNT(folders); i++)
     {
         char prefix[32];
+        StoreListOptions options = {.prefix = prefix};
 
         if (run->v.choice.timeline != 0)
             (void) snprintf(
                 prefix, sizeof prefix, "%s%08" PRIX32 "/", folders[i], run->v.choice.timeline);
         else
             (void) snprintf(prefix, sizeof prefix, "%s", folders[i]);
-        if (wal_inventory_walk(
-                run->v.repo->store, prefix, run->v.timeout_ms, verify_note_entry, run, err) < 0 ||
+        if (store_walk(
+                run->v.repo->store, &options, run->v.timeout_ms, NULL, verify_note_entry, run,
+                err) < 0 ||
             verify_close_task(run, err) < 0)
             return -1;
     }

@@ -27,12 +27,12 @@ static const Deadline no_deadline = {.at_ms = INT64_MAX};
 typedef struct AgedStore
 {
     StoreWrap wrap;
-    const char *deny;  /* keys with this in them cannot be removed: object lock */
-    const char *young; /* keys with this in them are of now */
-    int64_t ahead_us;  /* its clock */
+    const char *deny;   /* keys with this in them cannot be removed: object lock */
+    const char *young;  /* keys with this in them are of now */
+    int64_t ahead_us;   /* its clock */
+    SegmentNo now_from; /* WAL from this segment on is of now, too */
 } AgedStore;
 
-/* Those of WAL from segment 50 on are of now, too. */
 static int64_t
 aged_time(const AgedStore *st, const char *key, int64_t us)
 {
@@ -45,7 +45,7 @@ aged_time(const AgedStore *st, const char *key, int64_t us)
     if (strstr(key, "u-running") != NULL)
         return us;
     if (layout_parse(key, SEG_BYTES, &parsed) && parsed.kind != LAYOUT_GAP &&
-        parsed.kind != LAYOUT_HISTORY && parsed.extent.segno >= 50)
+        parsed.kind != LAYOUT_HISTORY && parsed.extent.segno >= st->now_from)
         return us;
     return us - 39 * DAY;
 }
@@ -227,21 +227,17 @@ put_piece(Made *made, SegmentNo segno, uint32_t start, uint32_t end)
     put_text(made, layout_piece_key(&extent, SEG_BYTES, key));
 }
 
-/*
- * The schedule of the test: full 30 days, incremental 7, pitr 10. f1 and i1 are too old, f2 begins
- * the window, f3 is the newest.
- */
 static void
-make(Made *made, unsigned parts)
+make_empty(Made *made)
 {
     StoreWrap *wrap = NULL;
-    char key[LAYOUT_KEY_MAX];
     Error err = {0};
 
     *made = (Made){.now_us = clock_wall_us()};
     must(store_memory_new(&made->plain, &err), &err);
     must(store_wrap_new(made->plain, &aged_ops, sizeof(AgedStore), &wrap, &err), &err);
     made->aged = (AgedStore *) wrap;
+    made->aged->now_from = 50;
     made->repo = (Repository){
         .store = &wrap->base,
         .format = {.codec = {.method = CODEC_LZ4}},
@@ -252,6 +248,18 @@ make(Made *made, unsigned parts)
             .part_bytes = SEG_BYTES}};
 
     put_text(made, "cluster.json");
+}
+
+/*
+ * The schedule of the test: full 30 days, incremental 7, pitr 10. f1 and i1 are too old, f2 begins
+ * the window, f3 is the newest.
+ */
+static void
+make(Made *made, unsigned parts)
+{
+    char key[LAYOUT_KEY_MAX];
+
+    make_empty(made);
     put_backup(made, "f1", 40, 5, NULL, "u-gone", parts);
     put_backup(made, "i1", 39, 8, "f1", NULL, 2);
     put_backup(made, "f2", 20, 20, NULL, "u-used", 2);
@@ -754,9 +762,78 @@ test_delete(void)
     unmake(&made);
 }
 
+/*
+ * Much WAL and many backups, with four folders of WAL (4096 segments of 1 MiB) and the backups
+ * f100, f101 ... of which two in the middle stay. A dry run lists no folder that goes as a whole,
+ * and what it counts is what a run removes.
+ */
+static void
+test_requests(void)
+{
+    enum
+    {
+        BACKUPS = 40,
+        LOG = 4096,
+        KEPT_FROM = 2 * LOG + 20
+    };
+    static const char *const passes[] = {"dry run", "run"};
+    ExpireTally removed[ARRAY_COUNT(passes)][EXPIRE_CLASS_COUNT];
+    uint64_t lists[ARRAY_COUNT(passes)];
+    Store *counted = NULL;
+    Made made;
+    char label[16], key[LAYOUT_KEY_MAX];
+    Error err = {0};
+
+    make_empty(&made);
+    made.aged->now_from = UINT64_MAX;
+    for (unsigned i = 0; i < BACKUPS; i++)
+    {
+        bool kept = i == BACKUPS / 2;
+
+        (void) snprintf(label, sizeof label, "f%u", 100 + i);
+        put_backup(
+            &made, label, kept ? 20 : 40 + (int) i, kept ? KEPT_FROM : 10 * i, NULL, NULL, 1);
+    }
+    put_backup(&made, "g", 1, 3 * LOG + 10, NULL, NULL, 1);
+    for (SegmentNo s = 0; s < 4 * LOG; s += s % LOG == 600 ? LOG - 600 : 1)
+        put_wal(&made, 1, s);
+    for (SegmentNo s = KEPT_FROM - 1; s < 3 * LOG; s++)
+        if (s % LOG > 600)
+            put_wal(&made, 1, s);
+    put_text(&made, "wal/00000001/00000001/000000010000000100000005.00000028.backup");
+    put_piece(&made, 1, 0, 100);
+    put_piece(&made, KEPT_FROM + 1, 0, 100);
+    put_text(&made, backup_pin_key("g", made.now_us + DAY, key));
+    must(store_count_new(made.repo.store, &counted, &err), &err);
+    made.repo.store = counted;
+    for (size_t pass = 0; pass < ARRAY_COUNT(passes); pass++)
+    {
+        AUTO(expire_reset) Expire x = {0};
+
+        lists[pass] = store_count_read(counted).lists;
+        ok(expire(&made, pass == 0, &x, &err) == 0 && x.failed == 0, "much WAL, %s %s",
+           passes[pass], err.msg);
+        memcpy(removed[pass], x.of_class, sizeof x.of_class);
+        lists[pass] = store_count_read(counted).lists - lists[pass];
+    }
+    ok(memcmp(removed[0], removed[1], sizeof removed[0]) == 0, "a dry run tells what is removed");
+    ok(removed[1][EXPIRE_BACKUPS].objects == (BACKUPS - 1) * 4, "backups: %d",
+       (int) removed[1][EXPIRE_BACKUPS].objects);
+    /* 601 in each of the first two folders, those in front of the kept backup in the third */
+    ok(removed[1][EXPIRE_WAL].objects == 601 + 601 + 20 + 1, "WAL: %d",
+       (int) removed[1][EXPIRE_WAL].objects);
+    ok(removed[1][EXPIRE_PIECES].objects == 1 && removed[1][EXPIRE_SUPERSEDED].objects == 1,
+       "pieces");
+    /* the names in steps of a thousand, a few folders, and nothing for each backup or folder */
+    ok(lists[0] <= 30, "dry run: %d listings", (int) lists[0]);
+    ok(lists[1] <= lists[0] + 3, "run: %d listings", (int) lists[1]);
+    unmake(&made);
+}
+
 int
 main(void)
 {
+    test_requests();
     test_exact();
     test_denied();
     test_denied_part();

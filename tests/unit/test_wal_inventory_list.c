@@ -56,6 +56,26 @@ same_runs(const WalRuns *a, const WalRuns *b)
     return same;
 }
 
+static bool
+same_logs(const WalTimeline *a, const WalTimeline *b)
+{
+    bool same = a->log_count == b->log_count;
+
+    for (size_t i = 0; same && i < a->log_count; i++)
+    {
+        const WalLog *log = wal_timeline_find_log(b, a->logs[i].log);
+
+        same = log != NULL && log->objects == a->logs[i].objects &&
+               log->stored_bytes == a->logs[i].stored_bytes &&
+               (i == 0 || a->logs[i].log > a->logs[i - 1].log) &&
+               /* the store tells, the entries that were added one by one do not */
+               log->oldest_us > 0 && log->newest_us >= log->oldest_us &&
+               log->newest_us < INT64_MAX && a->logs[i].oldest_us == INT64_MIN &&
+               a->logs[i].newest_us == INT64_MAX;
+    }
+    return same;
+}
+
 static const struct
 {
     const char *label;
@@ -119,7 +139,7 @@ main(void)
             same = a->tli == b->tli && a->segments == b->segments &&
                    a->piece_count == b->piece_count && a->histories == b->histories &&
                    same_runs(&a->whole, &b->whole) && same_runs(&a->pieces, &b->pieces) &&
-                   same_runs(&a->all, &b->all);
+                   same_runs(&a->all, &b->all) && same_logs(a, b);
         }
         ok(same, "%s: all of it, once", cases[c].label);
         ok(lists <= 3 + put.objects / 1000 + 2 * 40,
