@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/array.h"
 #include "common/parse.h"
 
 static bool
@@ -69,16 +70,11 @@ timeline_parse_line(
 static int
 timeline_append(TimelineHistory *h, size_t *cap, const TimelineEntry *entry, Error *err)
 {
-    if (h->count == *cap)
-    {
-        size_t want = *cap == 0 ? 8 : *cap * 2;
-        TimelineEntry *bigger = realloc(h->entries, want * sizeof *bigger);
+    TimelineEntry *entries = array_grow(h->entries, h->count, cap, sizeof *entries, err);
 
-        if (bigger == NULL)
-            return error_nomem(err);
-        h->entries = bigger;
-        *cap = want;
-    }
+    if (entries == NULL)
+        return -1;
+    h->entries = entries;
     h->entries[h->count++] = *entry;
     return 0;
 }

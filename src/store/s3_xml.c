@@ -13,6 +13,7 @@
 
 #include <expat.h>
 
+#include "common/array.h"
 #include "common/parse.h"
 
 #define S3_XML_MAX_DEPTH 16
@@ -47,54 +48,47 @@ s3_xml_fail(S3XmlReader *r, ErrorKind kind, const char *why)
     (void) XML_StopParser(r->parser, XML_FALSE);
 }
 
-/* Makes room for one more of an array, doubling up to the bound. */
-static bool
-s3_xml_grow(S3XmlReader *r, void **array, size_t *cap, size_t count, size_t item_bytes)
+/* array_grow with a bound; NULL when reading has failed. */
+static void *
+s3_xml_grow(S3XmlReader *r, void *items, size_t count, size_t *cap, size_t item_bytes)
 {
+    void *grown;
+
     if (count >= S3_XML_MAX_ENTRIES)
     {
         s3_xml_fail(r, ERROR_CORRUPT, "too many entries in one answer");
-        return false;
+        return NULL;
     }
-    if (count < *cap)
-        return true;
-
-    size_t want = *cap == 0 ? 64 : *cap * 2;
-    void *grown = realloc(*array, want * item_bytes);
-
+    grown = array_grow(items, count, cap, item_bytes, r->err);
     if (grown == NULL)
-    {
         s3_xml_fail(r, ERROR_NOMEM, "");
-        return false;
-    }
-    memset((char *) grown + *cap * item_bytes, 0, (want - *cap) * item_bytes);
-    *array = grown;
-    *cap = want;
-    return true;
+    return grown;
 }
 
 static void
 s3_xml_begin_entry(S3XmlReader *r, bool is_prefix)
 {
-    void *array = r->answer->entries;
+    S3XmlAnswer *answer = r->answer;
+    S3XmlEntry *entries =
+        s3_xml_grow(r, answer->entries, answer->entry_count, &r->entry_cap, sizeof *entries);
 
-    if (!s3_xml_grow(
-            r, &array, &r->entry_cap, r->answer->entry_count, sizeof r->answer->entries[0]))
+    if (entries == NULL)
         return;
-    r->answer->entries = array;
-    r->answer->entries[r->answer->entry_count++].is_prefix = is_prefix;
+    answer->entries = entries;
+    entries[answer->entry_count++] = (S3XmlEntry){.is_prefix = is_prefix};
 }
 
 static void
 s3_xml_begin_deleted(S3XmlReader *r)
 {
-    void *array = r->answer->deleted;
+    S3XmlAnswer *answer = r->answer;
+    S3XmlDeleted *deleted =
+        s3_xml_grow(r, answer->deleted, answer->deleted_count, &r->deleted_cap, sizeof *deleted);
 
-    if (!s3_xml_grow(
-            r, &array, &r->deleted_cap, r->answer->deleted_count, sizeof r->answer->deleted[0]))
+    if (deleted == NULL)
         return;
-    r->answer->deleted = array;
-    r->answer->deleted_count++;
+    answer->deleted = deleted;
+    deleted[answer->deleted_count++] = (S3XmlDeleted){0};
 }
 
 static void XMLCALL
