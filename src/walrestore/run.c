@@ -79,48 +79,6 @@ restore_find_target(RestoreRun *run, Error *err)
     return 0;
 }
 
-static bool
-restore_has_key(const AgeIdentities *ids, const char *key_ids)
-{
-    for (const char *p = key_ids; *p != '\0';)
-    {
-        size_t len = strcspn(p, ",");
-        char id[2 * AGE_KEY_ID_BYTES + 1];
-
-        if (len < sizeof id)
-        {
-            memcpy(id, p, len);
-            id[len] = '\0';
-            if (age_identities_have_key_id(ids, id))
-                return true;
-        }
-        p += len + (p[len] == ',');
-    }
-    return false;
-}
-
-/* That the parts can be opened is known before the first one is fetched. */
-static int
-restore_check_keys(const RestoreRun *run, Error *err)
-{
-    for (size_t l = 0; l < run->plan.layer_count; l++)
-    {
-        const PlanLayer *layer = &run->plan.layers[l];
-
-        if (layer->fetch_parts == 0 || layer->key_ids[0] == '\0' ||
-            (run->repo->identities != NULL &&
-             restore_has_key(run->repo->identities, layer->key_ids)))
-            continue;
-        (void) error_set(
-            err, ERROR_DENIED,
-            "backup \"%s\" is encrypted for key ids %.400s and there is no identity with one of "
-            "them",
-            layer->label, layer->key_ids);
-        return error_hint(err, "Set [encryption] identity-file to a file with one of these keys.");
-    }
-    return 0;
-}
-
 /* What --delta would take away from itself, or from the server that is to recover. */
 static int
 restore_check_outside(const RestoreRun *run, Error *err)
@@ -155,7 +113,7 @@ restore_make_plan(RestoreRun *run, Error *err)
             return error_wrap(err, "could not compare \"%s\"", run->place.path);
         plan_select(&run->plan);
     }
-    if (restore_check_keys(run, err) < 0)
+    if (present_check(run, err) < 0)
         return -1;
     if (o->space_check && place_check_space(&run->place, &run->plan, err) < 0)
         return -1;

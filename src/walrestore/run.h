@@ -4,8 +4,9 @@
  * One restore from its beginning to its end. Until "begin" nothing is written, and everything that
  * can be known beforehand has been looked at; from then on the directory has its marker.
  *
- *   repository, backups, WAL --> target --> directory --> manifests --> compare --> plan is told
- *   --> begin --> clear --> folders --> parts --> fsync --> settings --> pg_control, end
+ *   repository, backups, WAL --> target --> directory --> manifests --> compare --> parts are there
+ *   --> plan is told --> begin --> clear --> folders --> parts --> fsync --> settings
+ *   --> pg_control, end
  */
 #ifndef WALRESTORE_RUN_H
 #define WALRESTORE_RUN_H
@@ -37,6 +38,14 @@ typedef struct RestoreRun
 
 MUST_CHECK int restore_run(RestoreRun *run, Error *err);
 void restore_run_reset(RestoreRun *run);
+
+/*
+ * present.c: whether all that is fetched is there, and a key for it. Before a byte is written.
+ *
+ * Errors  DENIED: no key; NOT_FOUND, CORRUPT: a part is missing, or is of another size, and the
+ *         hint says which other backup does instead. The plan may have been reset then
+ */
+MUST_CHECK int present_check(RestoreRun *run, Error *err);
 
 /* report.c: the plan as text on stdout, before anything is written; the result, as options say. */
 MUST_CHECK int report_plan(const RestoreRun *run, Error *err);

@@ -422,6 +422,8 @@ for my $case (
     like($run->{stderr}, qr/$names/, "$label: walrestore names it");
     ok(!starts($to), "$label: no server starts on what is left");
     ok($run->{exit} == 1 || !-e $to, "$label: 2 tells that nothing was written");
+    # the names and sizes of parts are looked at before anything is written
+    ok(!-e $to && !-e $space, "$label: nothing was written") if $label =~ /missing|cut short|lacks|empty|gone/;
 
     my $verify = WalTest::run([ $walctl, @with, 'verify', '--backups', '--output=json' ]);
     is($verify->{exit}, 1, "$label: verify fails");
@@ -497,6 +499,26 @@ for my $case (
     $mend->();
     is_deeply([ s3_restore('120s')->{exit}, differ(tree($to, $space), $s3_reference) ], [0], "$label: and when it is over, the same command succeeds");
 }
+
+# a part that was removed, or a copy of the bucket that is not complete: known before anything is written
+my $driver = WalTest::S3::Driver->start($rgw, prefix => substr $s3->{url}, length "s3://$rgw->{RGW_BUCKET}/");
+my $gone = "test/$sysid/backup/s3/bundle/00000000/00000000";
+for my $case (
+    [ 'removed', qr/is missing/ ],
+    [ 'removed, and another put in its place', qr/has 1000 bytes, where the manifest says \d+/, "put $gone 1000 1" ])
+{
+    my ($label, $regex, @put) = @$case;
+
+    clean();
+    like($driver->do("remove $gone"), qr{^ok}, "a part is $label");
+    like($driver->do($_), qr{^ok}, "a part is $label: put") for @put;
+    my $run = s3_restore('20s');
+    is($run->{exit}, 1, "a part is $label: refused");
+    like($run->{stderr}, qr/part 0 of bundle 0 of backup "s3" .*$regex/, "a part is $label: named");
+    like($run->{stderr}, qr/HINT:  There is no other backup/, "a part is $label: nothing else will do");
+    ok(!-e $to && !-e $space, "a part is $label: nothing was written");
+}
+ok($driver->stop, 'the driver ends');
 
 $proxy->stop;
 done_testing();

@@ -411,6 +411,17 @@ sub what_goes_wrong
     is(contents($restored), contents($node), 'and what was there is there');
     $restored->stop('immediate');
 
+    # what was taken up belongs to the one that was killed, and a restore wants it there
+    my @try = (WalTest::tool('walrestore'), '--config', $conf, '--to', WalTest::dir('try') . '/data', '--backup=resumed',
+        '--target=immediate', '--dry-run');
+    my ($bundles) = glob WalTest::repo_dir($conf) . '/test/*/backup/killed/bundle';
+    WalTest::run_ok('a restore could begin', @try);
+    rename $bundles, "$bundles.away" or die "$bundles: $!";
+    $result = WalTest::run_exit('without the parts of the one that was killed', 1, @try);
+    rename "$bundles.away", $bundles or die "$bundles: $!";
+    like($result->{stderr}, qr/"resumed" cannot be restored: part \d+ of bundle \d+ of backup "killed" .* is missing/,
+        'it names one of them');
+
     # a slow one: only one at a time; it dies with its session, and when it is told to
     my $slow = start_backup($conf, 'slow', '--label', 'slow', '--rate-limit=1MB', '--no-resume');
     my $there = sub { $node->safe_psql('postgres',

@@ -413,6 +413,82 @@ sub test_settings
     return;
 }
 
+# A copy of the repository in which something is done to parts of backups: { 'first/0' => sub { ... } } gets the
+# paths of all parts of its bundle 0. Returns the option that takes it.
+sub broken_copy
+{
+    my ($c, %break) = @_;
+    my $copy = WalTest::dir('broken' . ++$number) . '/repo';
+
+    system('cp', '-a', WalTest::repo_dir($c->{config}), $copy) == 0 or die 'cp failed';
+    for my $where (keys %break)
+    {
+        my ($label, $bundle) = split m{/}, $where;
+        $break{$where}->(glob sprintf '%s/test/*/backup/%s/bundle/%08X/????????', $copy, $label, $bundle);
+    }
+    return "--repository.url=file://$copy";
+}
+
+# Parts that somebody has removed, or that have not been copied yet: known before the directory is touched.
+sub test_missing_parts
+{
+    my ($c) = @_;
+    my $to = WalTest::dir('no-parts') . '/data';
+    my @to = ('--to', $to, map_option($c));
+    my $gone = sub { unlink($_[0]) or die "$_[0]: $!" };
+    my $short = sub { truncate($_[0], (-s $_[0]) - 1) or die "$_[0]: $!" };
+    my $third = broken_copy($c, 'third/0' => $gone);
+    my $chain = broken_copy($c, 'third/0' => $gone, 'second/0' => $short);
+    my $full = broken_copy($c, 'first/0' => $gone);
+    my $part = '"backup/third/bundle/00000000/00000000"';
+
+    for my $case (
+        [ 'the newest', $third, qr/"third" cannot be restored: part 0 of bundle 0 of backup "third" \($part\) is missing/ ],
+        [ 'the newest: another one', $third, qr/HINT:  "--backup=second" has all its parts and reaches the same/ ],
+        [ 'the newest, as it is tried', $third, qr/$part.*HINT:  "--backup=second" /s, '--dry-run' ],
+        [ 'the newest by name', $third, qr/HINT:  "--backup=second" has all its parts; it is consistent at/,
+            '--backup=third', '--target=immediate' ],
+        [ 'two of them', $chain, qr/HINT:  "--backup=first" has all its parts and reaches the same/ ],
+        [ 'one that is too short', $chain, qr/of backup "second" .* has \d+ bytes, where the manifest says \d+/,
+            '--backup=second' ],
+        [ 'the full one', $full, qr/"third" cannot be restored: part 0 of bundle 0 of backup "first" / ],
+        [ 'the full one: no other', $full, qr/HINT:  There is no other backup that reaches/ ],
+        [ 'what the target needs', $full, qr/"first" cannot be restored.*HINT:  There is no other/s, '--target-name=four' ])
+    {
+        my ($label, $url, $regex, @args) = @$case;
+        refused($c, "parts: $label", 1, $regex, @to, $url, @args);
+    }
+    ok(!-e $to, 'parts: nothing was written');
+    my $result = WalTest::run_ok('parts: the one that was named', command($c, $to, $to[2], $third, '--dry-run', '--backup=second'));
+    is(decode_json($result->{stdout})->{backup}, 'second', 'parts: it is taken');
+    return;
+}
+
+# Over a directory that has most of it, only the parts that are fetched must be there.
+sub test_needed_parts
+{
+    my ($c) = @_;
+    my $map = map_option($c);
+    my $node = restore_untouched($c, 'needed', $map, "--backup=$c->{full}");
+    my @delta = ($map, "--backup=$c->{full}", '--delta', '--dry-run');
+    my $want = decode_json(WalTest::run_ok('needed parts', command($c, $node->data_dir, @delta))->{stdout})->{fetch_parts};
+    my ($refused, $parts) = (0, 0);
+    my $url = broken_copy($c);
+
+    for my $path (glob substr($url, length '--repository.url=file://') . '/test/*/backup/first/bundle/*/????????')
+    {
+        rename $path, "$path.away" or die "$path: $!";
+        my $run = WalTest::run([ command($c, $node->data_dir, @delta, $url) ]);
+        rename "$path.away", $path or die "$path: $!";
+        $parts++;
+        $refused++ if $run->{exit} == 1 && $run->{stderr} =~ /cannot be restored: part \d+ of bundle/;
+        last if $run->{exit} > 1;
+    }
+    is($refused, $want, "needed parts: of $parts parts those that are fetched must be there");
+    cmp_ok($want, '<', $parts, 'needed parts: not all are');
+    return;
+}
+
 # Without the key, or with another one, that is known before anything is written.
 sub test_keys
 {
@@ -445,6 +521,8 @@ for my $version (grep { $wanted{$_} } 15, 18)
         test_delta($c);
         test_killed($c);
         test_one_database($c);
+        test_missing_parts($c);
+        test_needed_parts($c);
         test_settings($c);
     }
     test_keys($c) if $version == 18;
