@@ -109,6 +109,19 @@ sub together
     }
     usleep(500_000);
     $load->stop(signal => 'INT');
+    # where one of them had no time beside the other, on until both have stored the same WAL
+    WalTest::wait_until(
+        sub {
+            my @extents = WalRepo::extents($config, 1);
+            return 1 if overlapping($config) && @extents > $kills + 10;
+            WalRepo::add_rows($node, 100);
+            for my $receiver (@receivers)
+            {
+                WalTest::wait_durable($receiver->{config}, WalRepo::current_lsn($node));
+            }
+            return 0;
+        },
+        300, 'the pieces of both overlap');
     $node->safe_psql('postgres', 'SELECT pg_switch_wal()');
     WalRepo::add_rows($node, 50);
     my $end = WalRepo::current_lsn($node);
@@ -117,7 +130,9 @@ sub together
     {
         WalTest::wait_until(sub { WalTest::status($receiver->{config}) }, 30, 'walstream answers');
         WalTest::wait_durable($receiver->{config}, $end);
-        my $counters = WalTest::status($receiver->{config})->{counters};
+        my $status;
+        WalTest::wait_until(sub { $status = WalTest::status($receiver->{config}) }, 60, 'walstream answers');
+        my $counters = $status->{counters};
         is($counters->{upload_failures}, 0, "$label: $receiver->{slot}: no upload failed");
         is($receiver->{daemon}->stop, 0, "$label: $receiver->{slot} stops");
         $receiver->{text} .= $receiver->{daemon}->log_text;

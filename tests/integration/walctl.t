@@ -139,7 +139,8 @@ for my $shift ($sanitized ? () : ('+20m', '-20m'))
         [ 'faketime', '-f', $shift, $walctl, '--config', $skewed, 'init' ],
         env => { NO_FAKE_STAT => 1, FAKETIME_DONT_FAKE_MONOTONIC => 1 });
     is($result->{exit}, 1, "init: a clock that is $shift off");
-    like($result->{stderr}, qr/the store's clock is 1(?:19|20)\d seconds/, '... said so');
+    my ($seconds) = $result->{stderr} =~ /the store's clock is (\d+) seconds/;
+    cmp_ok(abs(($seconds // 0) - 1200), '<', 180, '... said so');
     ok(!glob(WalTest::repo_dir($skewed) . '/test/*/cluster.json'), '... and nothing was created');
 }
 
@@ -437,7 +438,7 @@ my $wrong = WalTest::config_for(
 
 WalTest::run_ok('init, encrypted', $walctl, '--config', $locked, 'init');
 WalTest::archive_with($node, $locked);
-$node->reload;
+$node->restart;
 $last = archive_segments($node, 2);
 # as a server does that archives for the first time
 WalTest::run_ok('archive the history', WalTest::tool('walpush'), '--config', $locked, 'pg_wal/00000002.history',
@@ -476,11 +477,11 @@ my %keys = (AWS_ACCESS_KEY_ID => 'a', AWS_SECRET_ACCESS_KEY => 'b');
 
 for my $verb ([ 'info' ], [ 'verify', '--wal' ])
 {
-    $result = ctl($away, @$verb, '--timeout=2s', { env => \%keys, timeout => 30 });
+    $result = ctl($away, @$verb, '--timeout=2s', { env => \%keys });
     is($result->{exit}, 1, "@$verb: a store that does not answer");
     like($result->{stderr}, qr/could not/, '... could not be asked');
     unlike($result->{stdout} . $result->{stderr}, qr/damaged|missing|no cluster/i, '... and is not called damaged');
-    cmp_ok($result->{ms}, '<', 15_000, '... in time');
+    WalTest::in_time($result, 2, '...');
 }
 
 # an object that cannot be read is not a damaged one
@@ -544,17 +545,18 @@ ok(defined $victim_name, 'S3: info');
 is($cluster->{store_requests}{lists}, 5, 'S3: five listings');
 
 for my $case (
-    [ 'corrupted on the way, once', 'corrupt 200', 1, 0, qr/there and good/ ],
-    [ 'corrupted on the way, always', 'corrupt 200', 0, 1, qr/^DAMAGED/m ],
-    [ 'answered with 503', 'status 503 SlowDown', 0, 1, qr/^could not verify wal/m ],
-    [ 'cut on the way', 'cut-answer 100', 0, 1, qr/^could not verify wal/m ],
-    [ 'refused', 'status 403 AccessDenied', 0, 1, qr/^could not verify wal/m ],
-    [ 'gone since it was listed', 'status 404 NoSuchKey', 0, 1, qr/^could not verify wal.*not have it any more/ms ])
+    # label, action, how often, time-out: short only where it is tried again until then; exit code, text
+    [ 'corrupted on the way, once', 'corrupt 200', 1, '60s', 0, qr/there and good/ ],
+    [ 'corrupted on the way, always', 'corrupt 200', 0, '60s', 1, qr/^DAMAGED/m ],
+    [ 'answered with 503', 'status 503 SlowDown', 0, '2s', 1, qr/^could not verify wal/m ],
+    [ 'cut on the way', 'cut-answer 100', 0, '2s', 1, qr/^could not verify wal/m ],
+    [ 'refused', 'status 403 AccessDenied', 0, '60s', 1, qr/^could not verify wal/m ],
+    [ 'gone since it was listed', 'status 404 NoSuchKey', 0, '60s', 1, qr/^could not verify wal.*not have it any more/ms ])
 {
-    my ($label, $action, $times, $exit, $text) = @$case;
+    my ($label, $action, $times, $timeout, $exit, $text) = @$case;
 
     $proxy->add(GET => "/$victim_name", $action, times => $times);
-    $result = ctl($remote, 'verify', '--wal', '--timeout=2s', { env => \%keys, timeout => 60 });
+    $result = ctl($remote, 'verify', '--wal', "--timeout=$timeout", { env => \%keys });
     $proxy->clear;
     is($result->{exit}, $exit, "S3: an object $label");
     like($result->{stdout}, $text, '... what verify says');
@@ -563,10 +565,10 @@ for my $case (
 
 # the store is away from the first object on
 $proxy->add(GET => '/wal/.*/[0-9A-F]{24}$', 'reset', times => 0);
-$result = ctl($remote, 'verify', '--wal', '--jobs=1', '--timeout=1s', { env => \%keys, timeout => 60 });
+$result = ctl($remote, 'verify', '--wal', '--jobs=1', '--timeout=1s', { env => \%keys });
 is($result->{exit}, 1, 'S3: the store goes away');
 like($result->{stdout}, qr/could not verify/, '... said so');
 unlike($result->{stdout}, qr/DAMAGED|MISSING|GAP/, '... and nothing else');
-cmp_ok($result->{ms}, '<', 20_000, '... in time');
+WalTest::in_time($result, 1, '...');
 
 done_testing();
