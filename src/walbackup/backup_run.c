@@ -38,18 +38,14 @@ backup_end_reset(BackupEnd *end)
 /* ---- rate limit ---- */
 
 void
-backup_run_throttle(BackupRun *run, uint64_t bytes)
+backup_run_throttle(BackupRun *run, uint64_t bytes, const atomic_bool *stop)
 {
-    uint64_t rate = run->options.rate_limit_bytes;
-    uint64_t read;
+    int64_t until_us = clock_monotonic_us();
 
-    if (rate == 0)
-        return;
-    read = atomic_fetch_add(&run->limiter_bytes, bytes) + bytes;
-    while (!atomic_load(run->cancel))
+    until_us += pace_take(&run->pace, bytes, until_us);
+    while (!atomic_load(run->cancel) && (stop == NULL || !atomic_load(stop)))
     {
-        int64_t due_ms = (int64_t) ((double) read * 1000 / (double) rate);
-        int64_t ahead_ms = due_ms - (clock_monotonic_ms() - run->limiter_from_ms);
+        int64_t ahead_ms = (until_us - clock_monotonic_us()) / 1000;
 
         if (ahead_ms <= 0)
             return;
@@ -533,8 +529,10 @@ int
 backup_run(BackupRun *run, Error *err)
 {
     AUTO(backup_end_reset) BackupEnd end = {0};
-    int rc = backup_run_steps(run, &end, err);
+    int rc;
 
+    pace_init(&run->pace, run->options.rate_limit_bytes);
+    rc = backup_run_steps(run, &end, err);
     bundle_set_free(run->bundles);
     run->bundles = NULL;
     manifest_writer_free(run->manifest);

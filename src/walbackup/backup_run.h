@@ -23,6 +23,7 @@
 #ifndef WALBACKUP_BACKUP_RUN_H
 #define WALBACKUP_BACKUP_RUN_H
 
+#include "common/pace.h"
 #include "common/progress.h"
 #include "pg/timeline.h"
 #include "repo/backup_list.h"
@@ -60,8 +61,7 @@ typedef struct BackupRun
     ManifestWriter *manifest;
     BundleSet *bundles;
     Progress progress;
-    int64_t limiter_from_ms; /* the rate limit's account; see backup_run_throttle */
-    atomic_uint_fast64_t limiter_bytes;
+    Pace pace; /* of options.rate_limit_bytes */
     atomic_uint_fast64_t damaged_blocks;
     atomic_uint_fast64_t vanished_files;
 } BackupRun;
@@ -100,8 +100,11 @@ MUST_CHECK int backup_run_follow(BackupRun *run, TimelineId tli, Error *err);
  */
 MUST_CHECK int backup_run_check_parent(BackupRun *run, Error *err);
 
-/* Waits so that no more than the rate limit is read; from any worker, after reading bytes. */
-void backup_run_throttle(BackupRun *run, uint64_t bytes);
+/*
+ * Waits so that no more than the rate limit is read; from any worker, after reading bytes. stop,
+ * which may be NULL, ends the wait, as run->cancel does.
+ */
+void backup_run_throttle(BackupRun *run, uint64_t bytes, const atomic_bool *stop);
 
 /* The whole of it. What is known of the backup is in run->header afterwards. */
 MUST_CHECK int backup_run(BackupRun *run, Error *err);

@@ -386,7 +386,6 @@ local_run(LocalRun *local, BackupEnd *end, Error *err)
     run->header.tablespaces = local->walk.tablespaces;
     local->walk.tablespaces = (TablespaceMap){0};
 
-    run->limiter_from_ms = clock_monotonic_ms();
     progress_begin(&run->progress, "backing up", local->walk.bytes);
     if (local_copy_all(local, err) < 0)
     {

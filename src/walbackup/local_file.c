@@ -39,7 +39,9 @@ typedef struct LocalFile
     int fd;
     char path[DATA_PATH_MAX];
     uint64_t bytes;
-    bool pages; /* of a relation, in whole pages with checksums */
+    uint64_t listed_bytes; /* that it had when it was listed: what progress counts on */
+    uint64_t shown_bytes;  /* of these, in progress */
+    bool pages;            /* of a relation, in whole pages with checksums */
     RelationFile rel;
     bool buffered; /* all of it is in the copier's buffer */
     BackupFile line;
@@ -105,6 +107,16 @@ local_copy_folder(LocalCopier *c, const WalkFolder *folder, Error *err)
 
 /* ---- reading ---- */
 
+/* Progress within a file, some of which is read twice. */
+static void
+local_show(LocalFile *f, uint64_t bytes)
+{
+    uint64_t more = MIN(bytes, f->listed_bytes - f->shown_bytes);
+
+    f->shown_bytes += more;
+    progress_add(&f->c->local->run->progress, more, 0);
+}
+
 /*
  * Fills len bytes from at; *got is how many the file still has, the rest is zeros.
  */
@@ -118,7 +130,8 @@ local_read(LocalFile *f, void *buf, size_t len, uint64_t at, size_t *got, Error 
     if (fs_pread_full(f->fd, buf, len, (off_t) at, got, f->path, err) < 0)
         return -1;
     memset((uint8_t *) buf + *got, 0, len - *got);
-    backup_run_throttle(run, *got);
+    backup_run_throttle(run, *got, &f->c->local->stop);
+    local_show(f, *got);
     return 0;
 }
 
@@ -488,7 +501,7 @@ local_store(LocalFile *f, Error *err)
 int
 local_copy_file(LocalCopier *c, const WalkFile *file, Error *err)
 {
-    AUTO(local_file_reset) LocalFile f = {.c = c, .fd = -1};
+    AUTO(local_file_reset) LocalFile f = {.c = c, .fd = -1, .listed_bytes = file->bytes};
     int there;
 
     (void) walk_file_path(&c->local->walk, file, f.path);
@@ -497,6 +510,6 @@ local_copy_file(LocalCopier *c, const WalkFile *file, Error *err)
         return -1;
     if (there == 1 && local_store(&f, err) < 0)
         return err->kind == ERROR_CANCELED ? -1 : error_wrap(err, "file \"%s\"", f.path);
-    progress_add(&c->local->run->progress, file->bytes, 1);
+    progress_add(&c->local->run->progress, f.listed_bytes - f.shown_bytes, 1);
     return 0;
 }

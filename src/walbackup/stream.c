@@ -283,7 +283,7 @@ stream_tar_read(struct archive *a, void *ctx, const void **data)
     }
     /* below its least rate the server does not go */
     if (run->options.rate_limit_bytes > 0 && run->options.rate_limit_bytes < BASE_BACKUP_RATE_MIN)
-        backup_run_throttle(run, len);
+        backup_run_throttle(run, len, NULL);
     progress_add(&run->progress, len, 0);
     progress_show(&run->progress);
     return (la_ssize_t) len;
@@ -600,7 +600,6 @@ stream_run(StreamReceive *r, Error *err)
         return -1;
     run->header.started_us = stream_ask_sql(r, &run->header);
     databases_merge(&run->header, &before);
-    run->limiter_from_ms = clock_monotonic_ms();
     progress_begin(&run->progress, "backing up", r->bb.total_bytes);
     rc = stream_transfer(r, err);
     progress_end(&run->progress);
