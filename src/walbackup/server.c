@@ -16,8 +16,14 @@
 #include "common/log.h"
 #include "common/parse.h"
 
-/* "walb", "acku": an advisory lock of this database and, on standbys too, of this server */
-#define SERVER_LOCK_SQL "SELECT pg_catalog.pg_try_advisory_lock(2002873442, 1633905525)"
+/*
+ * "walb", "acku": an advisory lock of this database and, on standbys too, of this server. It must
+ * not outlive us by the minutes of a checkpoint, so the server shall look whether we are still
+ * there also while it works on a query.
+ */
+#define SERVER_LOCK_SQL                                                                            \
+    "SELECT pg_catalog.pg_try_advisory_lock(2002873442, 1633905525), "                             \
+    "pg_catalog.set_config('client_connection_check_interval', '1s', false)"
 /* postmaster.pid is written when the server begins, its start time is noted when it is ready */
 #define SERVER_PID_FILE_SKEW_S 120
 #define SERVER_PID_FILE_MAX 65536
