@@ -196,14 +196,20 @@ static int
 restore_write(RestoreRun *run, Error *err)
 {
     const RestoreOptions *o = &run->options;
+    RecoveryTarget target = o->target;
     const Settings settings = {
         .restore_command = run->restore_command,
-        .target = &o->target,
+        .target = &target,
         /* a standby follows promotions; a recovery goes where the plan has looked, nowhere else */
         .tli = o->standby && o->target.tli == 0 ? 0 : run->found.plan.tli,
         .action = o->action,
         .standby = o->standby};
 
+    if (run->found.last_record != LSN_INVALID)
+    {
+        target.kind = RECOVERY_LSN;
+        target.lsn = run->found.last_record;
+    }
     if (place_begin(&run->place, &run->plan, err) < 0)
         return -1;
     if ((run->place.state == PLACE_IN_USE || run->place.state == PLACE_INTERRUPTED) &&

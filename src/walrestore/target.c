@@ -10,6 +10,8 @@
  *   NAME    stops behind the first restore point of that name
  *   LSN     stops behind (exclusive: in front of) the first record that begins there or later;
  *           without one recovery fails
+ *   IMMEDIATE  stops in front of the first record behind the end of the backup; without one
+ *           recovery fails
  *   all of them: when that comes before the backup is consistent, recovery fails
  *
  * "First" is from the start of the backup on, so that the choice of the backup decides which of
@@ -349,23 +351,48 @@ target_find_latest(TargetRun *run, TargetFound *out, Error *err)
 }
 
 static int
-target_find_immediate(TargetRun *run, TargetFound *out)
+target_ignore_event(void *ctx UNUSED, const WalEvent *event UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+/*
+ * PostgreSQL looks whether it is consistent when it has the next record: WAL that ends at the stop
+ * LSN, as that of a standby on which nothing happens may do, would make recovery fail. Then it is
+ * told to stop behind the last record.
+ */
+static int
+target_check_consistent_end(TargetRun *run, TargetFound *out, Error *err)
+{
+    const RecoveryPlan *plan = &run->plans[0];
+    Lsn stop = target_backup(run, plan)->header.stop_lsn;
+    TargetScanned scanned;
+    TargetTail tail;
+
+    if (target_scan(run, plan, stop, stop, true, target_ignore_event, NULL, &scanned, err) < 0)
+        return -1;
+    if (scanned.last != LSN_INVALID && scanned.last >= stop)
+        return 0;
+    if (target_find_tail(run, plan, false, UINT64_MAX, &tail, err) < 0)
+        return -1;
+    out->last_record = tail.last;
+    return 0;
+}
+
+static int
+target_find_immediate(TargetRun *run, TargetFound *out, Error *err)
 {
     RecoveryPlan *plan = &run->plans[0];
     const Backup *b = target_backup(run, plan);
     char point[RECOVERY_POINT_TEXT_MAX];
 
+    if (target_check_consistent_end(run, out, err) < 0)
+        return -1;
     target_take(run, plan, b->header.stop_lsn, out);
     out->at_us = b->header.stopped_us;
     (void) snprintf(
         out->text, sizeof out->text, "as soon as backup \"%s\" is consistent, %s", b->label,
         recovery_format_point(b->header.stopped_us, b->header.stop_lsn, point));
-    return 0;
-}
-
-static int
-target_ignore_event(void *ctx UNUSED, const WalEvent *event UNUSED, Error *err UNUSED)
-{
     return 0;
 }
 
@@ -808,7 +835,7 @@ target_find(const TargetSearch *search, const RecoveryTarget *target, TargetFoun
         case RECOVERY_LATEST:
             return target_find_latest(&run, out, err);
         case RECOVERY_IMMEDIATE:
-            return target_find_immediate(&run, out);
+            return target_find_immediate(&run, out, err);
         case RECOVERY_LSN:
             return target_find_lsn(&run, out, err);
         case RECOVERY_TIME:

@@ -5,7 +5,7 @@
  * and the proof that PostgreSQL will reach the target with the WAL that the repository has. There
  * is no falling through: what cannot be reached is an error that says what can.
  *
- *   IMMEDIATE, LATEST, LSN  by the names of objects (and the last WAL segment in question)
+ *   IMMEDIATE, LATEST, LSN  by the names of objects (and the last WAL segments in question)
  *   TIME                    proof of a commit behind the target: WAL segments from its end
  * backwards XID, NAME               WAL is searched, from the newest backup that comes into
  * question to the end of its line, then from the one before it, and so on
@@ -44,6 +44,11 @@ typedef struct TargetFound
      * it stops in front of it).
      */
     Lsn lsn;
+    /*
+     * IMMEDIATE, when no record follows the stop LSN: recovery has to be told to stop behind the
+     * one that begins here. LSN_INVALID: it need not.
+     */
+    Lsn last_record;
     int64_t at_us; /* of that record; LATEST: of the newest commit in the last segment; 0 unknown */
     uint32_t xid;  /* of TIME and XID: of that record; 0: none */
     uint64_t replay_bytes; /* WAL from plan.wal_start to lsn */

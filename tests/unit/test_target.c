@@ -687,6 +687,47 @@ test_line(void)
     wal_build_reset(&l.b);
 }
 
+/* ---- as soon as it is consistent ---- */
+
+/* Only where nothing follows the backup must the end of it be named. */
+static void
+test_immediate(void)
+{
+    static Line l;
+    static const struct
+    {
+        const char *label;
+        bool at_end; /* the backup stops where the last whole record ends */
+        bool cut;    /* there is the beginning of another one */
+    } cases[] = {
+        {"records follow", false, true},
+        {"the beginning of a record follows", true, true},
+        {"nothing follows", true, false},
+    };
+
+    line_make(&l);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        AUTO(target_found_reset) TargetFound found = {0};
+        RecoveryTarget target = {.kind = RECOVERY_IMMEDIATE};
+        Lsn stop = cases[i].at_end ? l.end : l.commits[COMMITS - 2].lsn;
+        uint32_t end = (uint32_t) (l.end - S(FIRST + SEGMENTS - 1));
+        Error err = {0};
+        World w;
+
+        world_open(&w, l.b.system_identifier);
+        world_put_wal(&w, &l.b, 1, FIRST, FIRST + SEGMENTS, cases[i].cut ? l.written : end);
+        world_add_backup(&w, "a", 1, l.commits[COMMITS - 4].lsn, stop, T(COMMITS - 2));
+        world_list(&w);
+        if (!ok(world_find(&w, &target, 2, &found, &err) == 0 && found.lsn == stop &&
+                    found.last_record == (cases[i].at_end ? l.last : LSN_INVALID),
+                "immediate: %s", cases[i].label))
+            diag("%s, %" PRIX64, err.msg, found.last_record);
+        world_close(&w);
+    }
+    wal_build_reset(&l.b);
+}
+
 /* ---- a hole, and nothing that was committed ---- */
 
 static void
@@ -1069,6 +1110,7 @@ int
 main(void)
 {
     test_line();
+    test_immediate();
     test_hole();
     test_times_that_jump();
     test_timelines();
