@@ -132,6 +132,12 @@ MUST_CHECK int verify_list_backups(Verify *v, VerifySubmitFn submit, void *ctx, 
 /* Stored bytes of the backups that verify_list_backups will go through. */
 uint64_t verify_backup_bytes(const Verify *v);
 
+/*
+ * Behind the consequence of a finding about WAL that recovery needs: the first backup behind it,
+ * and the backups that need it to be consistent.
+ */
+void verify_describe_wal_loss(const Verify *v, VerifyFinding *f);
+
 /* Keeps it, or only counts it when there are very many. Thread-safe. */
 void verify_add_finding(Verify *v, const VerifyFinding *finding);
 void verify_count_good(Verify *v, uint64_t stored_bytes, uint64_t plain_bytes);

@@ -313,6 +313,64 @@ verify_backup_finding(Verify *v, const Backup *b, VerifyVerdict verdict, const c
     verify_add_finding(v, &f);
 }
 
+/* Whether b lies on tli, or on a timeline that left tli at or behind lsn. */
+static bool
+verify_follows(const Verify *v, const Backup *b, TimelineId tli, Lsn lsn)
+{
+    const WalTimeline *t = wal_inventory_find(v->inv, b->header.tli);
+    const TimelineEntry *entry;
+
+    if (b->header.tli == tli || t == NULL)
+        return b->header.tli == tli;
+    entry = timeline_find(&t->history, tli);
+    return entry != NULL && entry->end >= lsn;
+}
+
+void
+verify_describe_wal_loss(const Verify *v, VerifyFinding *f)
+{
+    const Backup *lost = NULL, *next = NULL;
+    uint64_t more = 0;
+    size_t used = strlen(f->consequence);
+    char when[40];
+
+    for (size_t i = 0; i < v->list->count; i++)
+    {
+        const Backup *b = &v->list->items[i];
+
+        if (b->state != BACKUP_COMPLETE)
+            continue;
+        if (b->header.tli == f->tli && b->header.start_lsn < f->end &&
+            b->header.stop_lsn > f->start)
+        {
+            if (lost == NULL)
+                lost = b;
+            else
+                more++;
+        }
+        else if (
+            b->header.start_lsn >= f->end && !b->chain_broken &&
+            verify_follows(v, b, f->tli, f->end) &&
+            (next == NULL || b->header.start_lsn < next->header.start_lsn))
+            next = b;
+    }
+    if (next != NULL)
+        used += (size_t) snprintf(
+            f->consequence + used, sizeof f->consequence - used, "; the first one is %s, of %s",
+            next->label, clock_format_utc(next->header.stopped_us, when, sizeof when));
+    else
+        used += (size_t) snprintf(
+            f->consequence + used, sizeof f->consequence - used, "; there is none");
+    if (lost != NULL && more == 0)
+        (void) snprintf(
+            f->consequence + used, sizeof f->consequence - used, "; backup %s cannot be restored",
+            lost->label);
+    else if (lost != NULL)
+        (void) snprintf(
+            f->consequence + used, sizeof f->consequence - used,
+            "; backup %s and %" PRIu64 " more cannot be restored", lost->label, more);
+}
+
 /* A task for each bundle that was chosen. */
 static int
 verify_submit_bundles(Verify *v, VerifyBackup *backup, VerifySubmitFn submit, void *ctx)

@@ -265,6 +265,18 @@ verify_check_begin(const Verify *v, const VerifyTask *t, WalCheck *check)
     wal_check_init(check, &expect);
 }
 
+/* Recovery along the task's timeline stops at stop, which is in what the finding is about. */
+static void
+verify_describe_stop(const Verify *v, const VerifyTask *t, VerifyFinding *f, Lsn stop)
+{
+    bool dead = wal_report_is_dead(v->inv, v->report, t->tli, stop);
+
+    (void) wal_report_format_consequence(
+        t->tli, stop, f->end, v->inv->segment_bytes, dead, f->consequence);
+    if (!dead)
+        verify_describe_wal_loss(v, f);
+}
+
 /* A finding about [start, end) of the task's segment whose consequence is that recovery stops. */
 static void
 verify_add_segment_finding(
@@ -283,9 +295,7 @@ verify_add_segment_finding(
             "nothing is lost: the complete segment is in the repository");
     }
     if (f->consequence[0] == '\0')
-        (void) wal_report_format_consequence(
-            t->tli, f->start, f->end, v->inv->segment_bytes,
-            wal_report_is_dead(v->inv, v->report, t->tli, f->start), f->consequence);
+        verify_describe_stop(v, t, f, f->start);
     verify_add_finding(v, f);
 }
 
@@ -328,9 +338,10 @@ verify_add_piece_findings(
                 "nothing is lost: other objects hold the same WAL");
         }
         else if (f->verdict == VERIFY_DAMAGED && !t->superseded && start < reached)
-            (void) wal_report_format_consequence(
-                t->tli, base + reached, f->end, v->inv->segment_bytes,
-                wal_report_is_dead(v->inv, v->report, t->tli, base + reached), f->consequence);
+        {
+            f->tli = t->tli;
+            verify_describe_stop(v, t, f, base + reached);
+        }
         verify_add_segment_finding(v, t, f, start, end);
     }
 }
