@@ -216,6 +216,10 @@ else
 {
     my $total = 0;
 
+    clean();
+    my $synced = FailNth::run([ command() ], func => 'fsync');
+    cmp_ok($synced->{counts}[0], '>=', scalar(grep { !/^link/ } values %$reference), 'each file and folder is synced');
+
     $total += sweep("$_->[0] fails with $_->[1]", $_->[2], @{ $fresh[0] }, func => $_->[0], errno => $_->[1]) for
       [ 'open,openat', 'EIO', 9 ], [ 'read,pread', 'EIO', 6 ], [ 'write,pwrite,ftruncate', 'ENOSPC', 7 ],
       [ 'fstat,fstatat,statx', 'EIO', 4 ], [ 'fsync,fdatasync,close', 'EIO', 8 ],
@@ -337,6 +341,10 @@ $node->stop;
         is($run->{exit}, 1, "$label: refused") or diag($run->{stderr});
         like($run->{stderr}, qr/identity|key id/, "$label: why");
         ok(!-e $to && !-e $space, "$label: nothing was made");
+        $run = WalTest::run([ $walctl, '--config', $conf, 'verify', '--backups' ]);
+        is($run->{exit}, 1, "$label: verify fails");
+        like("$run->{stdout}$run->{stderr}", qr/key ids [0-9a-f]{16}/, "$label: and names the key");
+        unlike($run->{stdout}, qr/DAMAGED|MISSING|good/, "$label: nothing is called damaged, or good");
     }
 }
 
@@ -435,6 +443,72 @@ for my $case (
     $run = WalTest::run([ command('--backup=second') ]);
     is($run->{exit}, 0, "$label: with a good repository the restore succeeds") or diag($run->{stderr});
     is_deeply([ differ(tree($to, $space), $reference) ], [], "$label: and is right") if $label =~ /flipped$|missing/;
+}
+
+# Damaged WAL: which backups cannot be restored without it, and from which on it is not needed.
+my $info = WalTest::run([ $walctl, '--config', $config, 'info', '--output=json' ]);
+my %made = map { $_->{label} => $_ } @{ decode_json($info->{stdout})->{clusters}[0]{backups} };
+for my $case ([ 'first', qr/; the first one is second, of \d{4}-.*; backup first cannot be restored$/ ],
+    [ 'second', qr/; there is none; backup second cannot be restored$/ ])
+{
+    my ($label, $consequence) = @$case;
+    my $copy = "$top/damaged";
+    my $number = int(WalTest::lsn_number($made{$label}{start_lsn}) / (1 << 20));
+    my $segment = sprintf 'wal/00000001/00000000/0000000100000000%08X', $number;
+
+    remove_tree($copy);
+    system('cp', '-a', "$top/repo", $copy) == 0 or die 'cp failed';
+    flip("$copy/test/$sysid/$segment");
+    my $verify = WalTest::run([ $walctl, '--config', $config, "--repository.url=file://$copy", 'verify', '--output=json' ]);
+    my @findings = @{ decode_json($verify->{stdout})->{findings} };
+    is(scalar @findings, 1, "WAL of backup $label is damaged: verify finds it");
+    is("$findings[0]{verdict} $findings[0]{object}", "damaged $segment", "WAL of backup $label is damaged: it is named");
+    like($findings[0]{consequence}, $consequence, "WAL of backup $label is damaged: what it means");
+}
+
+# ---- verify of a share, of a sample, of what is new ----
+
+sub verified
+{
+    my ($root, @options) = @_;
+    my $run = WalTest::run([ $walctl, '--config', $config, "--repository.url=file://$root", 'verify', '--output=json', @options ]);
+    return { exit => $run->{exit}, %{ decode_json($run->{stdout}) } };
+}
+
+{
+    my $all = verified("$top/repo");
+    my @shares = map { verified("$top/repo", "--shard=$_/3") } 1 .. 3;
+    my ($objects, $bytes) = (0, 0);
+
+    for my $share (@shares)
+    {
+        is($share->{exit}, 0, 'a share: verified');
+        cmp_ok($share->{objects_verified}, '<', $all->{objects_verified}, 'a share is not all of it');
+        $objects += $share->{objects_verified};
+        $bytes += $share->{plain_bytes};
+    }
+    is("$objects $bytes", "$all->{objects_verified} $all->{plain_bytes}", 'three shares are everything, and nothing twice');
+
+    # what is damaged is in one of them
+    my $copy = "$top/damaged";
+    remove_tree($copy);
+    system('cp', '-a', "$top/repo", $copy) == 0 or die 'cp failed';
+    flip(part_path($copy, 'first', 0, 0));
+    is(scalar(grep { verified($copy, '--backups', "--shard=$_/3")->{damaged} > 0 } 1 .. 3), 1, 'one of the shares has what is damaged');
+    is(verified($copy, '--backups', '--sample=100%')->{damaged}, 1, 'a sample of 100 % has it');
+
+    # a tenth of a few dozen: never all, and not always nothing
+    my @samples = map { verified("$top/repo", '--wal', '--sample=30')->{objects_verified} } 1 .. 20;
+    my $wal = verified("$top/repo", '--wal')->{objects_verified};
+    cmp_ok($wal, '>=', 4, 'there is WAL');
+    ok((grep { $_ > 0 } @samples) && (grep { $_ < $wal } @samples), "samples of 30 % are parts of $wal: @samples");
+
+    # of backups the time when they were made counts, of WAL that when it was stored
+    my $new = verified("$top/repo", '--backups', "--since=$made{second}{stopped}");
+    is($new->{objects_verified}, $made{second}{parts}, 'what was made since then');
+    my @segments = sort glob "$copy/test/$sysid/wal/00000001/*/*";
+    utime time - 3 * 86400, time - 3 * 86400, $_ or die "$_: $!" for @segments[ 0, 1 ];
+    is(verified($copy, '--wal', '--since=2d')->{objects_verified}, $wal - 2, 'what was stored since then');
 }
 
 # ---- a store that breaks ----

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: PostgreSQL
 #
 # walctl expire, pin, unpin and backup delete, on repositories with made-up backups: in a folder whose
-# files are made old, and on S3 with more objects than one request removes.
+# files are made old, on S3 with more objects than one request removes, and in a bucket with versions and locks.
 
 use strict;
 use warnings;
@@ -12,6 +12,7 @@ use FindBin;
 use JSON::PP;
 use lib "$FindBin::RealBin/../lib";
 use WalTest;
+use WalTest::S3;
 use Test::More;
 
 my $walctl = WalTest::tool('walctl');
@@ -157,6 +158,15 @@ cmp_ok(
     $deletion->{windows_before}[0]{start}, 'lt', $deletion->{windows_after}[0]{start},
     'the window that shrinks is shown');
 ok(names($conf)->{'backup/f2/manifest'}, 'it is still there');
+for my $answer ([ "n\n", 'no' ], [ "\n", 'nothing' ])
+{
+    # on a terminal
+    my $asked = WalTest::run([ 'script', '-qec', "'$walctl' --config '$conf' backup delete f2", '/dev/null' ],
+        stdin => $answer->[0]);
+    is($asked->{exit}, 1, "delete: the answer is $answer->[1]");
+    like($asked->{stdout}, qr/\bi2\b.*Remove\? \[y\/N\].*nothing was removed/s, 'the consequences, then the question');
+    ok(names($conf)->{'backup/f2/manifest'}, 'it is still there');
+}
 is(ctl($conf, 'backup', 'delete', 'f2', '--yes')->{exit}, 0, 'delete');
 ok(!(grep { m{^backup/[fi]2/} } keys %{ names($conf) }), 'it is gone');
 my $last = ctl($conf, 'backup', 'delete', 'f3', '--yes');
@@ -193,5 +203,29 @@ cmp_ok($removed->{store_requests}{remove}, '<', 10, 'in few requests');
 (undef, $removed) = ctl_json($s3, 'expire', '--dry-run');
 is_deeply([ map { $_->{label} } @{ $removed->{backups} } ], [qw(f2 f3 u2)], 'the others are there');
 is($removed->{removed}{abandoned_backups}{objects}, 0, 'nothing of it is left behind');
+
+# ---- a bucket that keeps versions, and locks them ----
+
+my $rgw = WalTest::rgw();
+my $bucket = "locked-$$";
+WalTest::S3::locked_bucket($rgw, $bucket);
+my $locked = WalTest::config_for(
+    $node,
+    repository => { %{ WalTest::s3('locked') }, url => "s3://$bucket/walstream" },
+    retention => \%retention);
+WalTest::run_ok('locked: init', $walctl, '--config', $locked, 'init');
+fake($locked, "full f1 40 5 2\nfull f2 20 20 2\nfull f3 1 40 2\nwal 3 45\n");
+my ($first, $locked_removed) = ctl_json($locked, 'expire');
+is($first->{exit}, 0, 'locked: expire');
+is($locked_removed->{removed}{backups}{objects}, 4, 'locked: a backup is removed');
+my $versions = WalTest::S3::request($rgw, 'GET', "$bucket?versions=");
+like($versions, qr{<Version><Key>walstream/test/$id/backup/f1/manifest<}, 'locked: the store still has it');
+(undef, $locked_removed) = ctl_json($locked, 'expire');
+is_deeply([ map { $_->{label} } @{ $locked_removed->{backups} } ], [qw(f2 f3)], 'locked: but it is not there any more');
+is($locked_removed->{removed}{backups}{objects}, 0, 'locked: and is not removed again');
+fake($locked, "full f1 40 5 2\n");
+my (undef, $again) = ctl_json($locked, 'info');
+is_deeply([ map { "$_->{label} $_->{state}" } @{ $again->{clusters}[0]{backups} } ],
+    [ map { "$_ complete" } qw(f1 f2 f3) ], 'locked: its name can be used again');
 
 done_testing();

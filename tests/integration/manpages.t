@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: PostgreSQL
 #
-# --help and the manual page of a program know the same options, and the same status and counters.
+# --help and the manual page of a program know the same options, and the same fields of the JSON that it prints.
 
 use strict;
 use warnings;
@@ -93,6 +93,29 @@ cmp_ok(scalar keys %fields, '>=', 30, 'fields of the status');
 for my $field (sort keys %fields)
 {
     like($page, qr/\b$field\b/, "status field $field is in the manual page");
+}
+
+# what the other programs print as JSON: names are the strings behind json_pack's format that are followed by a value
+for my $case (
+    [ walbackup => 15, "$top/src/walbackup/result.c" ],
+    [ walrestore => 25, "$top/src/walrestore/report.c" ],
+    [ walctl => 100, glob "$top/src/walctl/*.c" ])
+{
+    my ($program, $least, @sources) = @$case;
+    my $text = WalTest::slurp("$top/doc/man/$program.1");
+    my %names;
+
+    for my $source (map { WalTest::slurp($_) } @sources)
+    {
+        for my $call ($source =~ /json_pack\((.*?)\);/gs)
+        {
+            # values that are literals, as in: incremental ? "incremental" : "full"
+            $call =~ s/[?:] "[^"]*"//g;
+            $names{$_} = 1 for $call =~ /"([a-z][a-z_]+)"/g;
+        }
+    }
+    cmp_ok(scalar keys %names, '>=', $least, "$program: fields of its JSON");
+    like($text, qr/\b$_\b/, "$program: JSON field $_ is in the manual page") for sort keys %names;
 }
 
 done_testing();

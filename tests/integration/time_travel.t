@@ -9,6 +9,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use JSON::PP;
 use WalTest;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -100,10 +101,29 @@ for my $i (0 .. $#chosen)
     $restored->stop;
 }
 
+# The window that info tells of begins where it says: a moment earlier is refused, and at its very beginning there is what
+# was there when the first backup was made.
+my $info = WalTest::run_ok('info', WalTest::tool('walctl'), '--config', $config, 'info', '--output=json');
+my $windows = decode_json($info->{stdout})->{clusters}[0]{windows};
+is(scalar @$windows, 1, 'there is one window, without a hole');
+my $start = $windows->[0]{start};
+my ($before) = grep { $_->{backups} == 0 } reverse @moments;
+my $first = WalTest::restore('window', version => $version, config => $config, args => [ '--target-time', $start ]);
+WalTest::same_rows(
+    WalTest::rows($first, 'ledger', 'k'),
+    [ map { "$_|$before->{rows}{$_}" } sort { $a <=> $b } keys %{ $before->{rows} } ],
+    "the beginning of the window, $start (seed $seed)");
+$first->stop;
+my $earlier = $node->safe_psql('postgres',
+    "SELECT to_char(timestamptz '$start' AT TIME ZONE 'UTC' - interval '1 ms', 'YYYY-MM-DD HH24:MI:SS.US\"+00\"')");
+
 # A moment before the first backup and one behind the newest commit are refused, and nothing is written.
 my $refused = WalTest::dir('refused');
 
-for my $case ([ 'before the first backup', $moments[2]{at} ], [ 'behind the newest commit', '2999-01-01 00:00:00+00' ])
+for my $case (
+    [ 'before the first backup', $moments[2]{at} ],
+    [ 'a millisecond before the window', $earlier ],
+    [ 'behind the newest commit', '2999-01-01 00:00:00+00' ])
 {
     my ($what, $at) = @$case;
     my $to = "$refused/$what";

@@ -10,6 +10,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
 use File::Basename qw(dirname);
+use File::Find ();
 use File::Path qw(make_path remove_tree);
 use JSON::PP;
 use Time::HiRes qw(usleep);
@@ -33,6 +34,7 @@ for my $line (grep { $tested{ $_->{version} } } @lines)
 }
 least_rights($_) for grep { $tested{$_} } 14, 15, 17;
 what_goes_wrong($tested{15} ? 15 : (WalTest::versions())[0]);
+slow_checkpoint((WalTest::versions())[-1]);
 done_testing();
 
 # ---- by hand ----
@@ -187,7 +189,15 @@ sub damage
 
 # ---- a chain ----
 
+# Modification times must not tell what has changed: all files get the same one.
+sub same_times
+{
+    my ($node, $space) = @_;
 
+    $node->safe_psql('postgres', 'CHECKPOINT');
+    File::Find::find(sub { utime 1_767_225_600, 1_767_225_600, $_ if -f $_ }, $node->data_dir, $space);
+    return;
+}
 
 sub chain
 {
@@ -225,6 +235,7 @@ sub chain
         CREATE TABLE gone AS SELECT 1 AS i;
         CREATE DATABASE other};
 
+    same_times($node, $space);
     my @backups = WalTest::backup($conf, 'full');
     is($backups[0]{kind}, 'full', "$name: a full backup");
     is($backups[0]{damaged_blocks}, 0, "$name: nothing is damaged");
@@ -243,6 +254,7 @@ sub chain
         DROP DATABASE other;
         CREATE DATABASE again;
         INSERT INTO apart VALUES (7)};
+    same_times($node, $space);
     push @backups, WalTest::backup($conf, 'incremental');
     is_deeply($backups[1]{chain}, [ $backups[0]{label} ], "$name: it builds on the full backup");
     cmp_ok($backups[1]{plain_bytes}, '<', $backups[1]{full_bytes} * 0.7, "$name: and stores only some of it");
@@ -253,6 +265,7 @@ sub chain
         TRUNCATE apart;
         UPDATE fresh SET i = i + 1;
         CREATE INDEX ON big (t)};
+    same_times($node, $space);
     push @backups, WalTest::backup($conf, 'incremental', '--label', "third-$name");
     is_deeply(
         $backups[2]{chain},
@@ -321,7 +334,7 @@ sub least_rights
         WalTest::tool('walbackup'), '--config', $conf, 'full', '--checkpoint=fast');
     like($result->{stderr}, qr/permission denied for function $function\b.*HINT:.*EXECUTE/s, "$name: what it lacks");
     $node->safe_psql('postgres', $grant);
-    WalTest::backup($conf, 'full');
+    left_out($node, $conf, $name);
     $node->safe_psql('postgres', 'CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i');
     is(WalTest::backup($conf, 'incremental')->{kind}, 'incremental', "$name: the README's GRANT is enough");
     hostile_settings($node, $conf, $name);
@@ -356,12 +369,84 @@ sub hostile_settings
     return;
 }
 
+# Names of files and folders that a backup has.
+sub names
+{
+    my ($conf, $label) = @_;
+    my $dir = backup_dir($conf, $label);
+    my $lines = WalTest::run([ 'sh', '-c', "lz4 -d -c <$dir/manifest" ]);
+
+    return [ sort $lines->{stdout} =~ /^\{"[fd]": "([^"]+)"/mg ];
+}
+
+# What the server leaves out of BASE_BACKUP is left out when the files are read here, and nothing else is.
+sub left_out
+{
+    my ($node, $conf, $name) = @_;
+    my $data = $node->data_dir;
+    my @stray = (
+        qw(postgresql.auto.conf.tmp current_logfiles.tmp pg_internal.init base/1/pg_internal.init backup_label.old
+          base/1/t3_99999 base/1/t3_99999_fsm base/1/99998 base/1/99998_init base/1/99998_vm base/pgsql_tmp/pgsql_tmp7.1
+          base/1/pgsql_tmp_not base/pgsql_tmpx pg_dynshmem/mmap.1 pg_notify/9999 pg_serial/9999 pg_snapshots/9999
+          pg_subtrans/9999 pg_stat_tmp/x pg_replslot/old/state pg_wal/archive_status/x.done own/folder/file tablespace_map.old),
+        'a file with blanks', 'postmaster.opts.old');
+
+    for my $path (@stray)
+    {
+        make_path("$data/" . dirname($path));
+        open my $fh, '>', "$data/$path" or die "could not create $data/$path: $!";
+        print $fh 'stray' x 100;
+        close $fh or die "could not write $data/$path: $!";
+    }
+    make_path("$data/own/empty");
+    WalTest::backup($conf, 'full', "--source=$_", '--label', "by-$_") for qw(local stream);
+    my ($local, $stream) = map { names($conf, "by-$_") } qw(local stream);
+    cmp_ok(scalar @$local, '>', 500, "$name: there are files");
+    is_deeply($local, $stream, "$name: what is left out is what the server leaves out");
+    unlink "$data/$_" for @stray;
+    return;
+}
+
 sub start_backup
 {
     my ($conf, $name, @arguments) = @_;
 
     return WalTest::daemon($name,
         [ WalTest::tool('walbackup'), '--config', $conf, 'full', '--checkpoint=fast', @arguments ]);
+}
+
+# While the server makes a checkpoint that is spread over minutes: the backup ends when it is told to, and what it held
+# in the server does not outlast it, also when it was killed.
+sub slow_checkpoint
+{
+    my ($version) = @_;
+    my $node = WalTest::node('spread', version => $version, conf => { checkpoint_timeout => '1h' });
+    my $conf = WalTest::config_for($node, cluster => { data => $node->data_dir });
+    my $waiting = sub {
+        $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE wait_event LIKE 'Checkpoint%'
+            AND backend_type IN ('client backend', 'walsender')");
+    };
+
+    WalTest::run_ok('spread: init', WalTest::tool('walctl'), '--config', $conf, 'init');
+    $node->safe_psql('postgres', 'CREATE TABLE t AS SELECT i, repeat(md5(i::text), 20) FROM generate_series(1, 20000) i');
+    for my $case ([ 'told', 'local' ], [ 'killed', 'local' ], [ 'told, by the replication protocol', 'stream' ])
+    {
+        my ($what, $source) = @$case;
+        my $run = WalTest::daemon("spread-$source",
+            [ WalTest::tool('walbackup'), '--config', $conf, 'full', '--checkpoint=spread', "--source=$source" ]);
+
+        $run->wait_log(qr/waiting for a checkpoint/, 60);
+        WalTest::wait_until(sub { $waiting->() == 1 }, 60, 'the server makes a checkpoint');
+        if ($what eq 'killed') { $run->kill9 }
+        else { is($run->stop(seconds => 60), 1, "spread checkpoint: $what: it ends") }
+        next if $source ne 'local';
+        # pg_backup_start would wait much longer
+        WalTest::wait_until(sub { $waiting->() == 0 }, 120, 'the session is gone');
+        pass("spread checkpoint: $what: the server has given it up");
+    }
+    ok(!glob(WalTest::repo_dir($conf) . '/test/*/backup/*/manifest'), 'spread checkpoint: no backup');
+    $node->stop('immediate');
+    return;
 }
 
 sub what_goes_wrong
@@ -438,15 +523,24 @@ sub what_goes_wrong
     is($slow->stop(seconds => 20), 1, 'it ends when it is told to');
     WalTest::wait_until(sub { $there->() eq '0' }, 20, 'the session is gone');
 
-    # tables come and go
-    $slow = start_backup($conf, 'busy', '--label', 'busy', '--rate-limit=20MB', '--no-resume');
+    # tables come and go; on a terminal, whose bar the log has
+    $slow = WalTest::daemon('busy', [
+        'script', '-qefc', "'$walbackup' --config '$conf' full --checkpoint=fast --label=busy --no-resume"
+          . ' --backup.rate-limit=10MiB --output=json', '/dev/null' ]);
     $slow->wait_log(qr/backup starts at/, 60);
     for my $i (1 .. 50)
     {
         last unless $slow->running;
         $node->safe_psql('postgres', 'DROP TABLE IF EXISTS short; CREATE TABLE short AS SELECT 1; CHECKPOINT');
     }
-    is($slow->wait_exit(60), 0, 'a backup while tables come and go') or diag($slow->log_text);
+    is($slow->wait_exit(180), 0, 'a backup while tables come and go') or diag($slow->log_text);
+    my ($bytes) = $slow->log_text =~ /"plain_bytes": (\d+)/;
+    my ($seconds) = $slow->log_text =~ /"seconds": ([\d.]+)/;
+    cmp_ok($seconds, '>=', 0.9 * $bytes / (10 << 20) - 0.1, 'the rate limit holds');
+    like(
+        $slow->log_text,
+        qr{backing up \[#*\.*\] +\d+ %, \d+ objects, [\d.]+ \w+, [\d.]+ \w+/s, \d+ s left},
+        'a bar with rate and time left');
 
     # a standby, whose WAL nobody archives
     $node->backup('for_standby');
@@ -462,6 +556,11 @@ sub what_goes_wrong
     $result = WalTest::backup($from_standby, 'incremental', '--label', 'standby');
     ok($result->{from_standby}, 'a backup of a standby');
     is($result->{chain}[-1], 'busy', 'on one of the primary');
+    $restored = WalTest::restore('restored_standby', version => $version, config => $conf,
+        args => [ '--backup=standby', '--target=immediate' ]);
+    is(contents($restored), contents($node), 'what was there is there');
+    is(damage($restored), '', 'without damage');
+    $restored->stop('immediate');
     $result = WalTest::run_exit('data of another server', 1, $walbackup, '--config', $conf, 'full',
         '--cluster.data=' . $standby->data_dir);
     like($result->{stderr}, qr/data directory is/, 'says whose');

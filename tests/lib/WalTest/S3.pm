@@ -30,6 +30,11 @@ package WalTest::S3;
 use strict;
 use warnings;
 
+use Digest::MD5 qw(md5_base64);
+use Digest::SHA qw(sha256_hex);
+
+my $requests = 0;
+
 # What a client of the gateway finds in its environment.
 sub credentials
 {
@@ -37,6 +42,46 @@ sub credentials
     return (
         AWS_ACCESS_KEY_ID => $rgw->{RGW_ACCESS_KEY},
         AWS_SECRET_ACCESS_KEY => $rgw->{RGW_SECRET_KEY});
+}
+
+# One request to the gateway itself, by curl: what it answers, and the status as a last line. A parameter without a
+# value is "name=", as it is signed.
+sub request
+{
+    my ($rgw, $method, $path, $body, @headers) = @_;
+    my $dir = WalTest::dir('request' . ++$requests);
+    my @send = defined $body ? ('--data-binary', "\@$dir/body") : ();
+
+    for my $file ([ 'curl.conf', qq(user = "$rgw->{RGW_ACCESS_KEY}:$rgw->{RGW_SECRET_KEY}"\n) ], [ 'body', $body // '' ])
+    {
+        open my $fh, '>', "$dir/$file->[0]" or die "could not create $dir/$file->[0]: $!";
+        print $fh $file->[1];
+        close $fh or die "could not write $dir/$file->[0]: $!";
+    }
+    my $result = WalTest::run(
+        [
+            'curl', '-sS', '-w', '\n%{http_code}', '-K', "$dir/curl.conf", '--aws-sigv4', 'aws:amz:us-east-1:s3',
+            '-X', $method, @send, map({ ('-H', $_) } 'x-amz-content-sha256: ' . sha256_hex($body // ''),
+                'content-md5: ' . md5_base64($body // '') . '==', @headers),
+            "$rgw->{RGW_HTTP}/$path"
+        ]);
+
+    die "$method $path: $result->{stdout}$result->{stderr}" if $result->{exit} != 0 || $result->{stdout} !~ /\n2\d\d$/;
+    return $result->{stdout};
+}
+
+# A bucket that keeps each version of each object for a day, whatever is asked.
+sub locked_bucket
+{
+    my ($rgw, $name) = @_;
+
+    request($rgw, 'PUT', $name, undef, 'x-amz-bucket-object-lock-enabled: true');
+    request($rgw, 'PUT', "$name?object-lock=",
+        '<ObjectLockConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+          . '<ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode>'
+          . '<Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>',
+        'content-type: application/xml');
+    return;
 }
 
 package WalTest::S3::Proxy;
