@@ -405,3 +405,37 @@ fs_place_copy(int src_fd, const char *dest, mode_t mode, bool durable, Error *er
         return -1;
     return durable ? fs_sync_dir(parent, err) : 0;
 }
+
+/* ---- files without a name ---- */
+
+const char *
+fs_scratch_dir(const char *spool)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    if (spool != NULL && spool[0] != '\0' && access(spool, W_OK | X_OK) == 0)
+        return spool;
+    return tmp != NULL && tmp[0] != '\0' ? tmp : "/tmp";
+}
+
+int
+fs_open_nameless(const char *dir, Error *err)
+{
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    AUTO(free_text) char *name = NULL;
+
+    if (fd >= 0)
+        return fd;
+    /* a file system that has no nameless files */
+    if (asprintf(&name, "%s/walstream.XXXXXX", dir) < 0)
+    {
+        name = NULL; /* asprintf leaves it undefined */
+        return error_nomem(err);
+    }
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0 && unlink(name) == 0)
+        return fd;
+    (void) error_sys(err, "could not create a temporary file in \"%s\"", dir);
+    fd_close(&fd);
+    return -1;
+}

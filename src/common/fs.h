@@ -48,6 +48,13 @@ fs_read_file(const char *path, size_t max_bytes, char **out, size_t *len, Error 
 MUST_CHECK int
 fs_read_secret_file(const char *path, size_t max_bytes, char **out, size_t *len, Error *err);
 
+/* A folder for files that need not outlast us: spool ("" or NULL: none) where that is one that we
+ * can write to, else $TMPDIR, else /tmp; borrowed. */
+const char *fs_scratch_dir(const char *spool);
+/* A file in dir that has no name, for reading and writing: it is gone when it is closed, however we
+ * end. The descriptor, or -1. */
+MUST_CHECK int fs_open_nameless(const char *dir, Error *err);
+
 /* fsync of a directory by path. */
 MUST_CHECK int fs_sync_dir(const char *path, Error *err);
 

@@ -5,9 +5,6 @@
  */
 #include "walbackup/spill.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,7 +13,6 @@
 
 #define SPILL_FIRST_BYTES (256u * 1024u)
 #define SPILL_PORTION_BYTES (256u * 1024u)
-#define SPILL_NAME "walbackup.XXXXXX"
 
 void
 spill_init(Spill *spill, const char *dir, size_t max)
@@ -45,16 +41,6 @@ spill_bytes(const Spill *spill)
     return spill->used + spill->file_bytes;
 }
 
-const char *
-spill_dir(const char *spool)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    if (spool[0] != '\0' && access(spool, W_OK | X_OK) == 0)
-        return spool;
-    return tmp != NULL && tmp[0] != '\0' ? tmp : "/tmp";
-}
-
 /* Room for all of len in memory, or as much as the bound leaves. */
 static int
 spill_grow(Spill *spill, size_t len, Error *err)
@@ -78,20 +64,9 @@ spill_grow(Spill *spill, size_t len, Error *err)
 static int
 spill_open(Spill *spill, Error *err)
 {
-    char name[4096];
-    int len;
-
-    spill->fd = open(spill->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    spill->fd = fs_open_nameless(spill->dir, err);
     if (spill->fd >= 0)
         return 0;
-    /* a file system that has no nameless files */
-    len = snprintf(name, sizeof name, "%s/" SPILL_NAME, spill->dir);
-    if (len < 0 || (size_t) len >= sizeof name)
-        return error_set(err, ERROR_USAGE, "path of folder \"%.64s...\" is too long", spill->dir);
-    spill->fd = mkostemp(name, O_CLOEXEC);
-    if (spill->fd >= 0 && unlink(name) == 0)
-        return 0;
-    (void) error_sys(err, "could not create a temporary file in \"%s\"", spill->dir);
     return error_hint(
         err, "Changed pages of a large file are kept there: set spool in section [restore], or "
              "TMPDIR.");

@@ -33,7 +33,4 @@ MUST_CHECK int spill_replay(
     Spill *spill, int (*fn)(void *ctx, const void *data, size_t len, Error *err), void *ctx,
     Error *err);
 
-/* spool where that is a folder that we can write to, else $TMPDIR, else /tmp; borrowed. */
-const char *spill_dir(const char *spool);
-
 #endif

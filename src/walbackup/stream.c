@@ -18,12 +18,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/fs.h"
 #include "common/log.h"
 #include "pg/base_backup.h"
 #include "pg/control.h"
 #include "pg/incremental_file.h"
 #include "walbackup/backup_run.h"
-#include "walbackup/spill.h"
 #include "walbackup/stream_workers.h"
 
 #define STREAM_CONNECT_MS 60000
@@ -568,7 +568,7 @@ stream_transfer(StreamReceive *r, Error *err)
         .mode = r->mode,
         .start_lsn = run->header.start_lsn,
         .check_pages = run->header.data_checksums,
-        .spill_dir = spill_dir(run->cfg->restore.spool),
+        .spill_dir = fs_scratch_dir(run->cfg->restore.spool),
     };
     AUTO(stream_workers_freep) StreamWorkers *workers = NULL;
 

@@ -532,6 +532,33 @@ test_fd_close(void)
        "fd_close closes once and keeps errno");
 }
 
+static void
+test_nameless(void)
+{
+    Error err = {0};
+    char missing[512];
+    int fd = fs_open_nameless(tempdir_path, &err);
+    char got[4] = "";
+    size_t len = 0;
+
+    ok(fd >= 0 && fs_write_all(fd, "abc", 3, "it", &err) == 0 &&
+           fs_pread_full(fd, got, 3, 0, &len, "it", &err) == 0 && strcmp(got, "abc") == 0,
+       "a file without a name is written and read");
+    fd_close(&fd);
+    (void) snprintf(missing, sizeof missing, "%s/missing", tempdir_path);
+    ok(fs_open_nameless(missing, &err) == -1 && err.kind == ERROR_NOT_FOUND &&
+           strstr(err.msg, missing) != NULL,
+       "folder that is missing: %s", err.msg);
+
+    (void) setenv("TMPDIR", "/somewhere", 1);
+    ok(strcmp(fs_scratch_dir(tempdir_path), tempdir_path) == 0, "the spool where it is there");
+    ok(strcmp(fs_scratch_dir("/nowhere/at/all"), "/somewhere") == 0, "else TMPDIR");
+    ok(strcmp(fs_scratch_dir(""), "/somewhere") == 0, "no spool");
+    ok(strcmp(fs_scratch_dir(NULL), "/somewhere") == 0, "no spool known");
+    (void) unsetenv("TMPDIR");
+    ok(strcmp(fs_scratch_dir("/nowhere/at/all"), "/tmp") == 0, "else /tmp");
+}
+
 int
 main(void)
 {
@@ -545,5 +572,6 @@ main(void)
     test_place_copy_leftover();
     test_place_copy_bare_name();
     test_fd_close();
+    test_nameless();
     return done_testing();
 }

@@ -118,17 +118,6 @@ test_no_folder(const char *dir)
        "folder that is missing: %s", err.msg);
 }
 
-static void
-test_dir(const char *dir)
-{
-    (void) setenv("TMPDIR", "/somewhere", 1);
-    ok(strcmp(spill_dir(dir), dir) == 0, "the spool where it is there");
-    ok(strcmp(spill_dir("/nowhere/at/all"), "/somewhere") == 0, "else TMPDIR");
-    ok(strcmp(spill_dir(""), "/somewhere") == 0, "no spool");
-    (void) unsetenv("TMPDIR");
-    ok(strcmp(spill_dir("/nowhere/at/all"), "/tmp") == 0, "else /tmp");
-}
-
 int
 main(void)
 {
@@ -136,6 +125,5 @@ main(void)
 
     test_rounds(dir);
     test_no_folder(dir);
-    test_dir(dir);
     return done_testing();
 }
