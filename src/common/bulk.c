@@ -95,6 +95,7 @@ bulk_add(Bulk *bulk, size_t bytes, Error *err)
 {
     void *added;
 
+    assert(bytes > 0);
     while (bytes > bulk->ready - bulk->used)
         if (bulk_grow(bulk, err) < 0)
             return NULL;

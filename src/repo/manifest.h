@@ -19,10 +19,12 @@
 void manifest_format_file(const BackupFile *file, ChecksumAlgorithm checksum, StrBuf *out);
 void manifest_format_part(const BackupPart *part, StrBuf *out);
 
-/* ---- writing: text is compressed as it comes and kept in memory until the end ---- */
+/* ---- writing: text is compressed as it comes and kept until the end, in a Bulk ---- */
 typedef struct ManifestWriter ManifestWriter;
 
-MUST_CHECK int manifest_writer_new(CodecSpec codec, ManifestWriter **out, Error *err);
+/* scratch: the repository's; borrowed. */
+MUST_CHECK int
+manifest_writer_new(CodecSpec codec, const char *scratch, ManifestWriter **out, Error *err);
 void manifest_writer_free(ManifestWriter *w);
 DEFINE_AUTO(ManifestWriter, manifest_writer_free);
 /* Whole lines; from any thread. */
@@ -53,7 +55,7 @@ MUST_CHECK int manifest_read_header(
 
 /*
  * All of it, line by line, after the digest of the object was found right.
- * Memory: the stored manifest and one line.
+ * Memory: a line; the stored manifest is in a Bulk.
  */
 MUST_CHECK int manifest_read(
     Repository *repo, const char *label, const Deadline *dl, const ManifestHandlers *handlers,
@@ -68,18 +70,24 @@ MUST_CHECK int manifest_read_index(
 typedef struct Manifest
 {
     BackupHeader header;
-    BackupFile *files; /* owned with their texts; in the manifest's order */
+    BackupFile *files; /* in the manifest's order: manifest_file has them */
     size_t file_count;
     BackupPart *parts; /* owned; by bundle and part */
     size_t part_count;
-    struct ManifestStorage *storage; /* texts, frame tables, the index by path */
+    struct ManifestStorage *storage; /* files, texts, frame tables, the index by path */
 } Manifest;
 
-/* 220 bytes for a file with its path (measured), 8 for each run of blocks, 4 for a frame. A path
- * that comes twice is CORRUPT. */
+/*
+ * Memory: three Bulks with 220 bytes for a file with its path (measured), 8 for each run of blocks,
+ * 4 for a frame; of them at most 18 MiB are resident, whatever the number of files. A path that
+ * comes twice is CORRUPT.
+ */
 MUST_CHECK int
 manifest_load(Repository *repo, const char *label, const Deadline *dl, Manifest *out, Error *err);
 void manifest_reset(Manifest *manifest); /* fit for AUTO */
+/* File i of them all. What is returned, here and by manifest_find, stays until manifest_reset. From
+ * any thread. */
+const BackupFile *manifest_file(const Manifest *manifest, size_t i);
 /* NULL if there is none; borrowed. */
 const BackupFile *manifest_find(const Manifest *manifest, const char *path);
 /* The part that holds this byte of the bundle's tar archive; NULL if none does. */

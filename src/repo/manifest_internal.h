@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "common/bulk.h"
 #include "repo/manifest.h"
 #include "repo/manifest_members.h"
 
@@ -104,9 +105,8 @@ MUST_CHECK int manifest_scan_end(ManifestScan *scan, Error *err);
 void manifest_scan_reset(ManifestScan *scan); /* fit for AUTO */
 
 /* Frames of text through scan, to its end. */
-MUST_CHECK int manifest_scan_frames(ManifestScan *scan, const void *frames, size_t len, Error *err);
+MUST_CHECK int manifest_scan_frames(ManifestScan *scan, Bulk *frames, Error *err);
 /* The same without the end. */
-MUST_CHECK int
-manifest_scan_some_frames(ManifestScan *scan, const void *frames, size_t len, Error *err);
+MUST_CHECK int manifest_scan_some_frames(ManifestScan *scan, Bulk *frames, Error *err);
 
 #endif

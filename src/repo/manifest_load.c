@@ -3,9 +3,9 @@
  *
  * A manifest in memory; see manifest.h.
  *
- * Texts, blocks and lengths of frames lie one behind the other in slabs, which are freed as a
- * whole. Paths are found by a table of places in the array of files, open addressing, hashed with a
- * number that nobody can know who writes manifests.
+ * Files, and with them texts, blocks and lengths of frames, lie one behind the other in memory that
+ * need not be resident (common/bulk.h). Paths are found by a table of places in the array of files,
+ * open addressing, hashed with a number that nobody can know who writes manifests.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,23 +16,16 @@
 #include "common/array.h"
 #include "repo/manifest_internal.h"
 
-#define SLAB_BYTES ((size_t) 256 * 1024)
-#define SLAB_ALIGN _Alignof(uint64_t)
+#define TEXT_ALIGN _Alignof(uint64_t)
 #define LOAD_FILES_MAX ((size_t) 1 << 31) /* the table has 32-bit numbers */
 #define NO_FILE UINT32_MAX
 
-typedef struct Slab
-{
-    struct Slab *next;
-    uint64_t data[];
-} Slab;
-
 struct ManifestStorage
 {
-    Slab *slabs;
-    uint8_t *free; /* in the newest slab */
-    size_t free_bytes;
-    char *label; /* in a slab: the header's would move with the Manifest */
+    Bulk files;
+    Bulk texts;
+    Bulk table_memory;
+    char *label; /* in texts: the header's would move with the Manifest */
     uint64_t seed;
     uint32_t *table;    /* places in files, NO_FILE: free */
     size_t table_count; /* a power of two */
@@ -42,44 +35,15 @@ struct ManifestStorage
 typedef struct ManifestLoad
 {
     Manifest *manifest;
-    size_t file_cap;
     size_t part_cap;
 } ManifestLoad;
 
-/* ---- slabs ---- */
+/* ---- texts ---- */
 
 static void *
-slab_alloc(struct ManifestStorage *s, size_t bytes, Error *err)
+text_copy(struct ManifestStorage *s, const void *data, size_t bytes, Error *err)
 {
-    bytes = (bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
-    if (bytes > s->free_bytes)
-    {
-        /* bytes come from a line, which is bounded */
-        size_t slab_bytes = MAX(bytes, SLAB_BYTES);
-        Slab *slab = malloc(sizeof *slab + slab_bytes);
-
-        if (slab == NULL)
-        {
-            (void) error_nomem(err);
-            return NULL;
-        }
-        slab->next = s->slabs;
-        s->slabs = slab;
-        s->free = (uint8_t *) slab->data;
-        s->free_bytes = slab_bytes;
-    }
-
-    void *taken = s->free;
-
-    s->free += bytes;
-    s->free_bytes -= bytes;
-    return taken;
-}
-
-static void *
-slab_copy(struct ManifestStorage *s, const void *data, size_t bytes, Error *err)
-{
-    void *copy = slab_alloc(s, bytes, err);
+    void *copy = bulk_add(&s->texts, (bytes + TEXT_ALIGN - 1) / TEXT_ALIGN * TEXT_ALIGN, err);
 
     if (copy != NULL)
         memcpy(copy, data, bytes);
@@ -88,17 +52,17 @@ slab_copy(struct ManifestStorage *s, const void *data, size_t bytes, Error *err)
 
 /* *text becomes a copy: of nothing, "", or what the file before had, when it is the same. */
 static int
-slab_copy_owner(struct ManifestStorage *s, const char **text, const char *before, Error *err)
+text_copy_owner(struct ManifestStorage *s, const char **text, const char *before, Error *err)
 {
     if (strcmp(*text, before) == 0)
         *text = before;
     else
-        *text = slab_copy(s, *text, strlen(*text) + 1, err);
+        *text = text_copy(s, *text, strlen(*text) + 1, err);
     return *text != NULL ? 0 : -1;
 }
 
 static int
-slab_copy_blocks(struct ManifestStorage *s, BlockSet *set, Error *err)
+text_copy_blocks(struct ManifestStorage *s, BlockSet *set, Error *err)
 {
     if (set->count == 0)
     {
@@ -106,7 +70,7 @@ slab_copy_blocks(struct ManifestStorage *s, BlockSet *set, Error *err)
         return 0;
     }
     set->cap = set->count;
-    set->ranges = slab_copy(s, set->ranges, set->count * sizeof *set->ranges, err);
+    set->ranges = text_copy(s, set->ranges, set->count * sizeof *set->ranges, err);
     return set->ranges != NULL ? 0 : -1;
 }
 
@@ -116,9 +80,10 @@ slab_copy_blocks(struct ManifestStorage *s, BlockSet *set, Error *err)
 static uint32_t *
 load_slot(const Manifest *m, const char *path)
 {
-    const struct ManifestStorage *s = m->storage;
+    struct ManifestStorage *s = m->storage;
     size_t at = (size_t) XXH3_64bits_withSeed(path, strlen(path), s->seed) & (s->table_count - 1);
 
+    bulk_look(&s->table_memory);
     while (s->table[at] != NO_FILE && strcmp(m->files[s->table[at]].path, path) != 0)
         at = (at + 1) & (s->table_count - 1);
     return &s->table[at];
@@ -129,21 +94,26 @@ static int
 load_grow_table(Manifest *m, Error *err)
 {
     struct ManifestStorage *s = m->storage;
+    Bulk memory = {.dir = s->table_memory.dir};
     size_t want = MAX((size_t) 1024, 2 * s->table_count);
 
     if (4 * (m->file_count + 1) <= 3 * s->table_count)
         return 0;
 
-    uint32_t *table = malloc(want * sizeof *table);
+    uint32_t *table = bulk_add(&memory, want * sizeof *table, err);
 
     if (table == NULL)
-        return error_nomem(err);
+    {
+        bulk_reset(&memory);
+        return -1;
+    }
     memset(table, 0xFF, want * sizeof *table);
-    free(s->table);
+    bulk_reset(&s->table_memory);
+    s->table_memory = memory;
     s->table = table;
     s->table_count = want;
     for (size_t i = 0; i < m->file_count; i++)
-        *load_slot(m, m->files[i].path) = (uint32_t) i;
+        *load_slot(m, manifest_file(m, i)->path) = (uint32_t) i;
     return 0;
 }
 
@@ -154,7 +124,7 @@ load_header(void *ctx, const BackupHeader *header, Error *err)
 {
     Manifest *m = ((ManifestLoad *) ctx)->manifest;
 
-    m->storage->label = slab_copy(m->storage, header->label, strlen(header->label) + 1, err);
+    m->storage->label = text_copy(m->storage, header->label, strlen(header->label) + 1, err);
     if (m->storage->label == NULL)
         return -1;
     return backup_header_copy(header, &m->header, err);
@@ -186,21 +156,21 @@ load_file(void *ctx, const BackupFile *file, Error *err)
             err, ERROR_CORRUPT, "the manifest of backup \"%s\" has file \"%s\" twice",
             m->header.label, file->path);
     }
-    copy.path = slab_copy(m->storage, file->path, strlen(file->path) + 1, err);
+    copy.path = text_copy(m->storage, file->path, strlen(file->path) + 1, err);
     if (copy.path == NULL ||
-        slab_copy_owner(m->storage, &copy.user, before != NULL ? before->user : "", err) < 0 ||
-        slab_copy_owner(m->storage, &copy.group, before != NULL ? before->group : "", err) < 0 ||
-        slab_copy_blocks(m->storage, &copy.blocks, err) < 0 ||
-        slab_copy_blocks(m->storage, &copy.damaged, err) < 0)
+        text_copy_owner(m->storage, &copy.user, before != NULL ? before->user : "", err) < 0 ||
+        text_copy_owner(m->storage, &copy.group, before != NULL ? before->group : "", err) < 0 ||
+        text_copy_blocks(m->storage, &copy.blocks, err) < 0 ||
+        text_copy_blocks(m->storage, &copy.damaged, err) < 0)
         return -1;
 
-    BackupFile *files = array_grow(m->files, m->file_count, &load->file_cap, sizeof *files, err);
+    BackupFile *added = bulk_add(&m->storage->files, sizeof *added, err);
 
-    if (files == NULL)
+    if (added == NULL)
         return -1;
-    m->files = files;
-    *slot = (uint32_t) m->file_count;
-    m->files[m->file_count++] = copy;
+    *added = copy;
+    m->files = (BackupFile *) (void *) m->storage->files.data;
+    *slot = (uint32_t) m->file_count++;
     return 0;
 }
 
@@ -226,7 +196,7 @@ load_part(void *ctx, const BackupPart *part, Error *err)
         return -1;
     m->parts = parts;
     copy.owner = load_owner(m, part->owner);
-    copy.frame_bytes = slab_copy(
+    copy.frame_bytes = text_copy(
         m->storage, part->frame_bytes, part->frame_count * sizeof *part->frame_bytes, err);
     if (copy.frame_bytes == NULL)
         return -1;
@@ -255,12 +225,13 @@ load_shrink(void *items, size_t count, size_t item_bytes)
 }
 
 static int
-load_storage_new(struct ManifestStorage **out, Error *err)
+load_storage_new(const char *scratch, struct ManifestStorage **out, Error *err)
 {
     struct ManifestStorage *s = calloc(1, sizeof *s);
 
     if (s == NULL)
         return error_nomem(err);
+    s->files.dir = s->texts.dir = s->table_memory.dir = scratch;
     if (getrandom(&s->seed, sizeof s->seed, 0) != sizeof s->seed)
     {
         free(s);
@@ -278,11 +249,10 @@ manifest_load(Repository *repo, const char *label, const Deadline *dl, Manifest 
     AUTO(manifest_reset) Manifest m = {0};
     ManifestLoad load = {.manifest = &m};
 
-    if (load_storage_new(&m.storage, err) < 0)
+    if (load_storage_new(repo->scratch, &m.storage, err) < 0)
         return -1;
     if (manifest_read(repo, label, dl, &handlers, &load, err) < 0)
         return -1;
-    m.files = load_shrink(m.files, m.file_count, sizeof *m.files);
     m.parts = load_shrink(m.parts, m.part_count, sizeof *m.parts);
     if (m.part_count > 1)
         qsort(m.parts, m.part_count, sizeof *m.parts, load_compare_parts);
@@ -298,22 +268,27 @@ manifest_reset(Manifest *manifest)
     struct ManifestStorage *s = manifest->storage;
 
     backup_header_reset(&manifest->header);
-    free(manifest->files);
     free(manifest->parts);
-    while (s != NULL && s->slabs != NULL)
-    {
-        Slab *slab = s->slabs;
-
-        s->slabs = slab->next;
-        free(slab);
-    }
     if (s != NULL)
-        free(s->table);
+    {
+        bulk_reset(&s->files);
+        bulk_reset(&s->texts);
+        bulk_reset(&s->table_memory);
+    }
     free(s);
     *manifest = (Manifest){0};
 }
 
 /* ---- finding ---- */
+
+const BackupFile *
+manifest_file(const Manifest *manifest, size_t i)
+{
+    assert(i < manifest->file_count);
+    bulk_look(&manifest->storage->files);
+    bulk_look(&manifest->storage->texts);
+    return &manifest->files[i];
+}
 
 const BackupFile *
 manifest_find(const Manifest *manifest, const char *path)
@@ -323,7 +298,7 @@ manifest_find(const Manifest *manifest, const char *path)
 
     const uint32_t *slot = load_slot(manifest, path);
 
-    return *slot != NO_FILE ? &manifest->files[*slot] : NULL;
+    return *slot != NO_FILE ? manifest_file(manifest, *slot) : NULL;
 }
 
 /* Whether the part begins at or before this frame of this bundle. */

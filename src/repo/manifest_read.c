@@ -130,6 +130,47 @@ manifest_read_header(
 
 /* ---- all of it ---- */
 
+/* Keeps what comes; the object's label has said that it is not too much. */
+typedef struct ReadSink
+{
+    Stage stage;
+    Bulk *frames; /* borrowed */
+} ReadSink;
+
+static int
+read_sink_write(Stage *st, const void *buf, size_t len, Error *err)
+{
+    Bulk *frames = ((ReadSink *) st)->frames;
+    void *room;
+
+    if (len > MANIFEST_STORED_MAX - frames->used)
+        return error_set(
+            err, ERROR_CORRUPT, "it has more than the %zu bytes expected", MANIFEST_STORED_MAX);
+    room = bulk_add(frames, len, err);
+    if (room == NULL)
+        return -1;
+    memcpy(room, buf, len);
+    return 0;
+}
+
+static int
+read_sink_finish(Stage *st UNUSED, Error *err UNUSED)
+{
+    return 0;
+}
+
+static void
+read_sink_destroy(Stage *st UNUSED)
+{
+}
+
+static const StageOps read_sink_ops = {
+    .name = "manifest",
+    .write = read_sink_write,
+    .finish = read_sink_finish,
+    .destroy = read_sink_destroy,
+};
+
 int
 manifest_read(
     Repository *repo, const char *label, const Deadline *dl, const ManifestHandlers *handlers,
@@ -137,20 +178,19 @@ manifest_read(
 {
     AUTO(manifest_scan_reset)
     ManifestScan scan = {.handlers = handlers, .ctx = ctx, .label = label, .repo = repo};
+    AUTO(bulk_reset) Bulk frames = {.dir = repo->scratch};
+    ReadSink sink = {.frames = &frames};
     char key[LAYOUT_KEY_MAX];
-    uint8_t *payload = NULL;
-    size_t cap = 0;
-    size_t len;
 
     manifest_scan_begin(&scan);
+    stage_init(&sink.stage, &read_sink_ops, NULL);
 
-    int rc = object_get_payload(
-        repo->store, backup_manifest_key(label, key), NULL, MANIFEST_STORED_MAX, &payload, &cap,
-        &len, dl, NULL, err);
+    int rc = object_get_payload_to(
+        repo->store, backup_manifest_key(label, key), NULL, MANIFEST_STORED_MAX, &sink.stage, dl,
+        err);
 
     if (rc == 0)
-        rc = manifest_scan_frames(&scan, payload, len, err);
-    free(payload);
+        rc = manifest_scan_frames(&scan, &frames, err);
     if (rc < 0 && !scan.handler_failed)
         return error_wrap(err, "could not read the manifest of backup \"%s\"", label);
     return rc;

@@ -15,6 +15,10 @@
 #include "repo/json_read.h"
 #include "repo/manifest_internal.h"
 
+#define SCAN_PORTION_BYTES                                                                         \
+    ((size_t) 1024 * 1024) /* of frames, between looks at what is resident                         \
+                            */
+
 void
 manifest_scan_begin(ManifestScan *scan)
 {
@@ -345,24 +349,30 @@ static const StageOps scan_stage_ops = {
 };
 
 int
-manifest_scan_some_frames(ManifestScan *scan, const void *frames, size_t len, Error *err)
+manifest_scan_some_frames(ManifestScan *scan, Bulk *frames, Error *err)
 {
     ScanStage sink = {.scan = scan};
     AUTO(stage_freep) Stage *chain = NULL;
 
-    if (len == 0)
+    if (frames->used == 0)
         return 0;
     stage_init(&sink.stage, &scan_stage_ops, NULL);
-    if (codec_decoder_new(MANIFEST_PLAIN_MAX, &sink.stage, &chain, err) < 0 ||
-        stage_write(chain, frames, len, err) < 0)
+    if (codec_decoder_new(MANIFEST_PLAIN_MAX, &sink.stage, &chain, err) < 0)
         return -1;
+    for (size_t at = 0, n; at < frames->used; at += n)
+    {
+        n = MIN(frames->used - at, SCAN_PORTION_BYTES);
+        if (stage_write(chain, frames->data + at, n, err) < 0)
+            return -1;
+        bulk_release(frames);
+    }
     return stage_finish(chain, err);
 }
 
 int
-manifest_scan_frames(ManifestScan *scan, const void *frames, size_t len, Error *err)
+manifest_scan_frames(ManifestScan *scan, Bulk *frames, Error *err)
 {
-    if (manifest_scan_some_frames(scan, frames, len, err) < 0)
+    if (manifest_scan_some_frames(scan, frames, err) < 0)
         return -1;
     return manifest_scan_end(scan, err);
 }

@@ -880,3 +880,33 @@ object_get_payload(
         *label = sink.container->label;
     return 0;
 }
+
+int
+object_get_payload_to(
+    Store *store, const char *key, const AgeIdentities *ids, uint64_t max_bytes, Stage *sink,
+    const Deadline *dl, Error *err)
+{
+    AUTO(stage_freep) Stage *chain = NULL;
+    Stage *st = NULL;
+
+    if (object_chain_add(object_tail_new(sink, &st, err), &st, &chain) < 0 ||
+        object_chain_add(stage_digest_new(chain, &st, err), &st, &chain) < 0)
+        return -1;
+
+    const Stage *digest = chain;
+
+    if (object_chain_add(
+            object_container_new(key, ids, OBJECT_VERSION_PAYLOAD, max_bytes, chain, &st, err), &st,
+            &chain) < 0)
+        return -1;
+
+    const ObjectContainer *container = (const ObjectContainer *) chain;
+
+    if (object_get_chain(store, key, chain, dl, err) < 0)
+        return -1;
+    if (object_check_bytes(container, digest->bytes_in, stage_digest_sha256(digest), err) < 0)
+        return error_wrap(err, "could not read object \"%s\"", key);
+    if (stage_finish(sink, err) < 0)
+        return object_sink_failed(err);
+    return 0;
+}

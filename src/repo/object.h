@@ -147,4 +147,12 @@ MUST_CHECK int object_get_payload(
     Store *store, const char *key, const AgeIdentities *ids, size_t max_bytes, uint8_t **buf,
     size_t *cap, size_t *len, const Deadline *dl, ObjectLabel *label, Error *err);
 
+/*
+ * The same through sink, which is finished after all was found right, as object_get does it: for a
+ * payload that is not to be in memory.
+ */
+MUST_CHECK int object_get_payload_to(
+    Store *store, const char *key, const AgeIdentities *ids, uint64_t max_bytes, Stage *sink,
+    const Deadline *dl, Error *err);
+
 #endif

@@ -376,6 +376,9 @@ repository_open(
 
     if (repo == NULL)
         return error_nomem(err);
+    repo->scratch = strdup(fs_scratch_dir(cfg->restore.spool));
+    if (repo->scratch == NULL)
+        return error_nomem(err);
     if (!layout_cluster_name_valid(cfg->cluster.name))
         return error_set(
             err, ERROR_USAGE, "[cluster] name \"%s\" is not usable as a folder", cfg->cluster.name);
@@ -433,5 +436,6 @@ repository_free(Repository *repo)
     age_recipients_free(repo->recipients);
     age_identities_free(repo->identities);
     chunk_pool_free(repo->own_pool);
+    free(repo->scratch);
     free(repo);
 }

@@ -38,6 +38,7 @@ typedef struct Repository
     AgeIdentities *identities; /* NULL when none is configured */
     ChunkPool *pool;           /* borrowed: buffers for objects being written */
     ChunkPool *own_pool;       /* owned; NULL when the options gave one */
+    char *scratch; /* owned; for the files of a Bulk: see fs_scratch_dir; NULL: memory alone */
 } Repository;
 
 typedef struct RepositoryOptions

@@ -259,7 +259,7 @@ backup_make_bundles(BackupRun *run, Error *err)
         .put_timeout_ms = run->options.timeout_ms,
         .cancel = run->cancel};
 
-    if (manifest_writer_new(run->repo->format.codec, &run->manifest, err) < 0)
+    if (manifest_writer_new(run->repo->format.codec, run->repo->scratch, &run->manifest, err) < 0)
         return -1;
     options.manifest = run->manifest;
     return bundle_set_new(&options, &run->bundles, err);

@@ -174,7 +174,7 @@ stream_write_manifest(void *ctx, PgManifestWriteFn send, void *send_ctx, Error *
         return -1;
     for (size_t i = 0; i < parent->file_count; i++)
     {
-        const BackupFile *file = &parent->files[i];
+        const BackupFile *file = manifest_file(parent, i);
         char name[BACKUP_ARCHIVE_NAME_MAX];
         PgManifestFile out;
 

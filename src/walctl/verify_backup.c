@@ -64,8 +64,12 @@ verify_files_init(VerifyFiles *vf, const Manifest *manifest, uint32_t bundle, Er
     if (file_digester_new(manifest->header.checksum, &vf->digester, err) < 0)
         return -1;
     for (size_t i = 0; i < manifest->file_count; i++)
-        if (manifest->files[i].kind != BACKUP_FILE_FOLDER && manifest->files[i].bundle == bundle)
-            vf->files[vf->count++] = &manifest->files[i];
+    {
+        const BackupFile *file = manifest_file(manifest, i);
+
+        if (file->kind != BACKUP_FILE_FOLDER && file->bundle == bundle)
+            vf->files[vf->count++] = file;
+    }
     qsort(vf->files, vf->count, sizeof(void *), verify_files_compare);
     return verify_files_begin(vf, err);
 }

@@ -48,7 +48,7 @@ static PlanFile *
 delta_find(const Plan *plan, const char *path, const BackupFile **entry)
 {
     *entry = manifest_find(&plan->newest, path);
-    return *entry == NULL ? NULL : &plan->files[*entry - plan->newest.files];
+    return *entry == NULL ? NULL : plan_file(plan, (size_t) (*entry - plan->newest.files));
 }
 
 /* Whether a folder of this path is one of the restored directory's. */
@@ -234,7 +234,7 @@ typedef struct DeltaCompare
 static int
 delta_compare_file(DeltaCompare *c, Workers *w, size_t i, Error *err)
 {
-    const BackupFile *entry = &c->plan->newest.files[i];
+    const BackupFile *entry = plan_entry(c->plan, i);
     ChecksumAlgorithm algorithm = c->plan->newest.header.checksum;
     char path[PLACE_PATH_MAX + DATA_PATH_MAX];
     AUTO(fd_close) int fd = -1;
@@ -253,7 +253,7 @@ delta_compare_file(DeltaCompare *c, Workers *w, size_t i, Error *err)
         return 0;
     }
     if (file_digest_matches(&digest, algorithm, entry))
-        c->plan->files[i].state = PLAN_KEEP;
+        plan_file(c->plan, i)->state = PLAN_KEEP;
     progress_add(&c->progress, entry->bytes, 1);
     return 0;
 }
@@ -265,7 +265,7 @@ delta_compare_main(Workers *w, void *ctx, Error *err)
     size_t i;
 
     while (workers_take(w, c->plan->newest.file_count, &i))
-        if (c->plan->files[i].present && delta_compare_file(c, w, i, err) < 0)
+        if (plan_file(c->plan, i)->present && delta_compare_file(c, w, i, err) < 0)
             return -1;
     return 0;
 }
@@ -299,11 +299,11 @@ delta_compare(
     counts->compared_bytes = walk.compare_bytes;
     for (size_t i = 0; i < plan->newest.file_count; i++)
     {
-        const BackupFile *entry = &plan->newest.files[i];
+        const BackupFile *entry = plan_entry(plan, i);
         uint32_t oid = plan_path_tablespace(entry->path, NULL);
         uint64_t *there = &place->reclaimed_bytes;
 
-        if (plan->files[i].state != PLAN_KEEP)
+        if (plan_file(plan, i)->state != PLAN_KEEP)
             continue;
         for (size_t k = 0; oid != 0 && k < place->tablespace_count; k++)
             if (place->tablespaces[k].oid == oid && !place->tablespaces[k].in_place)

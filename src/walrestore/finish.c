@@ -216,7 +216,7 @@ finish_write(void *ctx, const void *text, size_t len, Error *err)
 static int
 finish_add_file(const Finish *f, PgManifestWriter *w, size_t i, Error *err)
 {
-    const BackupFile *entry = &f->plan->newest.files[i];
+    const BackupFile *entry = plan_entry(f->plan, i);
     PgManifestFile file = {
         .path = entry->path,
         .bytes = entry->bytes,
@@ -250,7 +250,7 @@ finish_manifest(Finish *f, Error *err)
         return -1;
     for (size_t i = 0; i < f->plan->newest.file_count; i++)
     {
-        PlanState state = f->plan->files[i].state;
+        PlanState state = plan_file(f->plan, i)->state;
 
         if (state != PLAN_FOLDER && state != PLAN_MADE && finish_add_file(f, w, i, err) < 0)
             return -1;

@@ -129,7 +129,7 @@ static int
 parts_open_file(PartsWorker *w, size_t i, Error *err)
 {
     const PartsRun *run = w->parts->run;
-    const BackupFile *entry = &run->plan->newest.files[i];
+    const BackupFile *entry = plan_entry(run->plan, i);
     pthread_mutex_t *lock = &w->parts->locks[i % PARTS_LOCKS];
     int rc = 0;
 
@@ -138,10 +138,10 @@ parts_open_file(PartsWorker *w, size_t i, Error *err)
     parts_close_file(w);
     w->file = i;
     (void) pthread_mutex_lock(lock);
-    if (!run->plan->files[i].created)
+    if (!plan_file(run->plan, i)->created)
     {
         rc = parts_create_file(run, entry, &w->fd, err);
-        run->plan->files[i].created = rc == 0;
+        plan_file(run->plan, i)->created = rc == 0;
     }
     (void) pthread_mutex_unlock(lock);
     if (rc < 0 || w->fd >= 0)
@@ -200,11 +200,11 @@ parts_write_sparse(
 void
 parts_checksum(const Plan *plan, size_t file, uint8_t *out)
 {
-    const BackupFile *entry = &plan->newest.files[file];
-    const PlanFile *state = &plan->files[file];
+    const BackupFile *entry = plan_entry(plan, file);
+    const PlanFile *state = plan_file(plan, file);
 
     memset(out, 0, CHECKSUM_MAX_BYTES);
-    if (state->sha256 != NULL)
+    if (state->has_sha256)
         memcpy(out, state->sha256, SHA256_BYTES);
     else if (entry->kind == BACKUP_FILE_WHOLE && state->state != PLAN_ZERO)
         memcpy(out, entry->checksum, CHECKSUM_MAX_BYTES);
@@ -218,13 +218,13 @@ static int
 parts_check_file(const PartsWorker *w, size_t i, Error *err)
 {
     const Plan *plan = w->parts->run->plan;
-    const BackupFile *entry = &plan->newest.files[i];
+    const BackupFile *entry = plan_entry(plan, i);
     uint8_t got[CHECKSUM_MAX_BYTES];
 
     if (plan->newest.header.checksum != CHECKSUM_CRC32C || entry->kind != BACKUP_FILE_WHOLE)
         return 0;
     checksum_from_crc32c(
-        crc32c_whole((uint32_t) atomic_load(&plan->files[i].pieces), entry->bytes), got);
+        crc32c_whole((uint32_t) atomic_load(&plan_file(plan, i)->pieces), entry->bytes), got);
     if (memcmp(got, entry->checksum, checksum_bytes(CHECKSUM_CRC32C)) == 0)
         return 0;
     return error_set(
@@ -238,8 +238,8 @@ static int
 parts_write(PartsWorker *w, size_t i, const uint8_t *data, uint64_t len, uint64_t at, Error *err)
 {
     const Plan *plan = w->parts->run->plan;
-    const BackupFile *entry = &plan->newest.files[i];
-    PlanFile *file = &plan->files[i];
+    const BackupFile *entry = plan_entry(plan, i);
+    PlanFile *file = plan_file(plan, i);
 
     if (len > entry->bytes || at > entry->bytes - len)
         return error_set(
@@ -273,7 +273,7 @@ parts_take_frame(
 
         if (piece->bundle != w->part->part.bundle || piece->offset >= start + len)
             break;
-        if (plan->files[piece->file].state != PLAN_FETCH)
+        if (plan_file(plan, piece->file)->state != PLAN_FETCH)
             continue;
         from = start > piece->offset ? start - piece->offset : 0;
         to = start + len - piece->offset;
@@ -445,7 +445,7 @@ static int
 parts_read_back(const PartsRun *run, Workers *w, size_t i, int fd, Error *err)
 {
     Plan *plan = run->plan;
-    const BackupFile *entry = &plan->newest.files[i];
+    const BackupFile *entry = plan_entry(plan, i);
     ChecksumAlgorithm algorithm = plan->newest.header.checksum;
     FileDigest digest;
 
@@ -453,7 +453,7 @@ parts_read_back(const PartsRun *run, Workers *w, size_t i, int fd, Error *err)
         return error_sys(err, "could not read file \"%s\"", entry->path);
     if (file_digest_read(fd, algorithm, entry->path, &w->stop, &digest, err) < 0)
         return -1;
-    if (entry->kind == BACKUP_FILE_WHOLE && plan->files[i].state == PLAN_FETCH &&
+    if (entry->kind == BACKUP_FILE_WHOLE && plan_file(plan, i)->state == PLAN_FETCH &&
         !file_digest_matches(&digest, algorithm, entry))
         return error_set(
             err, ERROR_CORRUPT,
@@ -462,10 +462,8 @@ parts_read_back(const PartsRun *run, Workers *w, size_t i, int fd, Error *err)
             entry->path, entry->bundle, plan->newest.header.label);
     if (algorithm != CHECKSUM_SHA256)
         return 0;
-    plan->files[i].sha256 = malloc(SHA256_BYTES);
-    if (plan->files[i].sha256 == NULL)
-        return error_nomem(err);
-    memcpy(plan->files[i].sha256, digest.checksum, SHA256_BYTES);
+    memcpy(plan_file(plan, i)->sha256, digest.checksum, SHA256_BYTES);
+    plan_file(plan, i)->has_sha256 = true;
     return 0;
 }
 
@@ -485,8 +483,8 @@ parts_complete_main(Workers *w, void *ctx, Error *err)
 
     while (workers_take(w, run->plan->newest.file_count, &i))
     {
-        PlanFile *file = &run->plan->files[i];
-        const BackupFile *entry = &run->plan->newest.files[i];
+        PlanFile *file = plan_file(run->plan, i);
+        const BackupFile *entry = plan_entry(run->plan, i);
         AUTO(fd_close) int fd = -1;
 
         if (!parts_is_file(file) || file->state == PLAN_KEEP)
@@ -505,8 +503,8 @@ parts_complete_main(Workers *w, void *ctx, Error *err)
 static int
 parts_sync_file(const PartsRun *run, Workers *w, size_t i, Error *err)
 {
-    PlanFile *file = &run->plan->files[i];
-    const BackupFile *entry = &run->plan->newest.files[i];
+    PlanFile *file = plan_file(run->plan, i);
+    const BackupFile *entry = plan_entry(run->plan, i);
     const char *name = parts_file_name(entry);
     AUTO(fd_close) int fd = openat(run->place->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     uid_t uid;
@@ -551,7 +549,7 @@ parts_sync_main(Workers *w, void *ctx, Error *err)
 
     while (workers_take(w, run->plan->newest.file_count, &i))
     {
-        if (parts_is_file(&run->plan->files[i]) && parts_sync_file(run, w, i, err) < 0)
+        if (parts_is_file(plan_file(run->plan, i)) && parts_sync_file(run, w, i, err) < 0)
             return -1;
         if (run->progress != NULL)
             progress_add(run->progress, 0, 1);
@@ -567,8 +565,8 @@ parts_sync_folders_main(Workers *w, void *ctx, Error *err)
     size_t i;
 
     while (workers_take(w, run->plan->newest.file_count, &i))
-        if (run->plan->files[i].state == PLAN_FOLDER &&
-            parts_sync_folder(run, run->plan->newest.files[i].path, err) < 0)
+        if (plan_file(run->plan, i)->state == PLAN_FOLDER &&
+            parts_sync_folder(run, plan_entry(run->plan, i)->path, err) < 0)
             return -1;
     return 0;
 }

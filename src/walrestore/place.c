@@ -676,10 +676,10 @@ place_check_space(const Place *place, const Plan *plan, Error *err)
 
     for (size_t i = 0; rc == 0 && i < plan->newest.file_count; i++)
     {
-        const BackupFile *entry = &plan->newest.files[i];
+        const BackupFile *entry = plan_entry(plan, i);
         const PlaceTablespace *ts;
 
-        if (plan->files[i].state != PLAN_FETCH)
+        if (plan_file(plan, i)->state != PLAN_FETCH)
             continue;
         ts = place_find_tablespace(place, plan_path_tablespace(entry->path, NULL));
         bytes[ts != NULL ? (size_t) (ts - place->tablespaces) : slots - 1] += entry->bytes;
@@ -728,7 +728,7 @@ place_find_owners(Place *place, const Plan *plan, Error *err)
         return 0;
     for (size_t i = 0; i < plan->newest.file_count; i++)
     {
-        const BackupFile *entry = &plan->newest.files[i];
+        const BackupFile *entry = plan_entry(plan, i);
         PlaceOwner *owners;
         uid_t uid;
         gid_t gid;
@@ -1011,11 +1011,11 @@ place_make_folders(Place *place, const Plan *plan, Error *err)
             return -1;
     for (size_t i = 0; i < plan->newest.file_count; i++)
     {
-        const BackupFile *entry = &plan->newest.files[i];
+        const BackupFile *entry = plan_entry(plan, i);
         const char *rest = "";
         uint32_t oid = plan_path_tablespace(entry->path, &rest);
 
-        if (plan->files[i].state != PLAN_FOLDER ||
+        if (plan_file(plan, i)->state != PLAN_FOLDER ||
             (rest[0] == '\0' && place_find_tablespace(place, oid) != NULL))
             continue;
         if (place_make_folder(

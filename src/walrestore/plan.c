@@ -23,16 +23,56 @@ typedef struct PlanText
     uint32_t words[]; /* aligned for frame tables */
 } PlanText;
 
+struct PlanMemory
+{
+    Bulk files, pieces, ranges;
+};
+
+/*
+ * What is to come of a file from the older backups. Of most files that is the same from backup to
+ * backup, as chain_begin says it, and is not written down.
+ */
+typedef struct PlanWanted
+{
+    const BlockRange *ranges; /* in wanted_memory; NULL: what chain_begin says */
+    uint32_t count;
+    bool open; /* something is */
+    bool seen; /* the layer being read has the file */
+} PlanWanted;
+
 /* What is needed while manifests are read only. */
 typedef struct PlanLoad
 {
     Plan *plan;
     PlanLayer *layer;
-    BlockSet *wanted; /* of each file, what is to come from the older backups; owned */
-    size_t open;      /* files with something in wanted */
-    uint8_t *seen;    /* of each file: the layer being read has it; owned */
+    PlanWanted *wanted; /* of each file */
+    size_t open;        /* files with something wanted */
+    Bulk wanted_memory; /* of wanted, then of their ranges */
     uint64_t system_identifier;
 } PlanLoad;
+
+const BackupFile *
+plan_entry(const Plan *plan, size_t i)
+{
+    return manifest_file(&plan->newest, i);
+}
+
+PlanFile *
+plan_file(const Plan *plan, size_t i)
+{
+    bulk_look(&plan->memory->files);
+    /* who goes through pieces asks for the file of each */
+    bulk_look(&plan->memory->pieces);
+    bulk_look(&plan->memory->ranges);
+    return &plan->files[i];
+}
+
+static PlanWanted *
+plan_wanted(PlanLoad *load, size_t i)
+{
+    bulk_look(&load->wanted_memory);
+    return &load->wanted[i];
+}
 
 static void *
 plan_keep(Plan *plan, const void *data, size_t len, Error *err)
@@ -56,17 +96,44 @@ plan_keep_text(Plan *plan, const char *text, Error *err)
     return plan_keep(plan, text, strlen(text) + 1, err);
 }
 
-static PlanPiece *
-plan_add_piece(PlanLayer *layer, Error *err)
+/* The next piece is of this bundle. */
+static int
+plan_note_bundle(PlanLayer *layer, uint32_t bundle, Error *err)
 {
-    PlanPiece *pieces =
-        array_grow(layer->pieces, layer->piece_count, &layer->piece_cap, sizeof *pieces, err);
+    PlanBundle *bundles;
 
-    if (pieces == NULL)
+    if (layer->bundle_count > 0 && layer->bundles[layer->bundle_count - 1].bundle == bundle)
+    {
+        layer->bundles[layer->bundle_count - 1].end++;
+        return 0;
+    }
+    bundles =
+        array_grow(layer->bundles, layer->bundle_count, &layer->bundle_cap, sizeof *bundles, err);
+    if (bundles == NULL)
+        return -1;
+    layer->bundles = bundles;
+    bundles[layer->bundle_count++] =
+        (PlanBundle){.bundle = bundle, .first = layer->piece_count, .end = layer->piece_count + 1};
+    return 0;
+}
+
+/* Layers are made one after the other, so that the pieces of each lie together. */
+static PlanPiece *
+plan_add_piece(PlanLoad *load, uint32_t bundle, Error *err)
+{
+    PlanLayer *layer = load->layer;
+    PlanPiece *piece;
+
+    if (plan_note_bundle(layer, bundle, err) < 0)
         return NULL;
-    layer->pieces = pieces;
-    pieces[layer->piece_count] = (PlanPiece){0};
-    return &pieces[layer->piece_count++];
+    piece = bulk_add(&load->plan->memory->pieces, sizeof *piece, err);
+    if (piece == NULL)
+        return NULL;
+    if (layer->pieces == NULL)
+        layer->pieces = piece;
+    layer->piece_count++;
+    piece->bundle = bundle;
+    return piece;
 }
 
 static PlanPart *
@@ -86,14 +153,15 @@ plan_add_part(PlanLayer *layer, Error *err)
 
 /* take is a subset of stored, the blocks of the content in their order. */
 static int
-plan_set_ranges(PlanPiece *piece, const BlockSet *take, const BlockSet *stored, Error *err)
+plan_set_ranges(
+    const Plan *plan, PlanPiece *piece, const BlockSet *take, const BlockSet *stored, Error *err)
 {
     uint32_t before = 0;
     size_t s = 0;
 
-    piece->ranges = calloc(take->count, sizeof *piece->ranges);
+    piece->ranges = bulk_add(&plan->memory->ranges, take->count * sizeof *piece->ranges, err);
     if (piece->ranges == NULL)
-        return error_nomem(err);
+        return -1;
     for (size_t t = 0; t < take->count; t++)
     {
         const BlockRange *range = &take->ranges[t];
@@ -113,14 +181,14 @@ plan_set_ranges(PlanPiece *piece, const BlockSet *take, const BlockSet *stored, 
 
 /* take NULL: all of a whole file. */
 static int
-plan_take(PlanLayer *layer, size_t file, const BackupFile *from, const BlockSet *take, Error *err)
+plan_take(PlanLoad *load, size_t file, const BackupFile *from, const BlockSet *take, Error *err)
 {
-    PlanPiece *piece = plan_add_piece(layer, err);
+    const Plan *plan = load->plan;
+    PlanPiece *piece = plan_add_piece(load, from->bundle, err);
 
     if (piece == NULL)
         return -1;
     piece->file = (uint32_t) file;
-    piece->bundle = from->bundle;
     piece->offset = from->offset;
     piece->stored_bytes = from->stored_bytes;
     if (take == NULL)
@@ -128,11 +196,11 @@ plan_take(PlanLayer *layer, size_t file, const BackupFile *from, const BlockSet 
     if (from->kind == BACKUP_FILE_INCREMENTAL)
     {
         piece->header_bytes = incremental_header_bytes((uint32_t) block_set_blocks(&from->blocks));
-        return plan_set_ranges(piece, take, &from->blocks, err);
+        return plan_set_ranges(plan, piece, take, &from->blocks, err);
     }
-    piece->ranges = calloc(take->count, sizeof *piece->ranges);
+    piece->ranges = bulk_add(&plan->memory->ranges, take->count * sizeof *piece->ranges, err);
     if (piece->ranges == NULL)
-        return error_nomem(err);
+        return -1;
     for (size_t i = 0; i < take->count; i++)
         piece->ranges[piece->range_count++] = (PlanRange){
             .block = take->ranges[i].first,
@@ -323,10 +391,10 @@ static int
 plan_newest_file(PlanLoad *load, size_t i, Error *err)
 {
     Plan *plan = load->plan;
-    const BackupFile *entry = &plan->newest.files[i];
-    BlockSet *wanted = &load->wanted[i];
+    const BackupFile *entry = plan_entry(plan, i);
+    AUTO(block_set_reset) BlockSet wanted = {0};
 
-    if (plan->files[i].state != PLAN_FETCH)
+    if (plan_file(plan, i)->state != PLAN_FETCH)
         return 0;
     if (entry->kind == BACKUP_FILE_WHOLE)
     {
@@ -336,19 +404,22 @@ plan_newest_file(PlanLoad *load, size_t i, Error *err)
                 "the manifest contradicts itself about the length of file \"%s\"", entry->path);
         if (entry->bytes == 0)
             return 0;
-        return plan_take(load->layer, i, entry, NULL, err);
+        return plan_take(load, i, entry, NULL, err);
     }
     if (plan->layer_count == 1)
         return error_set(
             err, ERROR_CORRUPT, "the manifest of a full backup has incremental file \"%s\"",
             entry->path);
-    if (chain_begin(entry, wanted, err) < 0)
+    if (chain_begin(entry, &wanted, err) < 0)
         return -1;
-    if (wanted->count > 0)
+    if (wanted.count > 0)
+    {
+        plan_wanted(load, i)->open = true;
         load->open++;
+    }
     if (entry->blocks.count == 0)
         return 0;
-    return plan_take(load->layer, i, entry, &entry->blocks, err);
+    return plan_take(load, i, entry, &entry->blocks, err);
 }
 
 /* The header of a manifest must be what the list said, before lengths in it are believed. */
@@ -376,22 +447,25 @@ plan_load_newest(PlanLoad *load, const PlanOptions *options, Error *err)
         return -1;
     plan->layer_count = 1 + header->chain_count;
     plan->layers = calloc(plan->layer_count, sizeof *plan->layers);
-    plan->files = calloc(plan->newest.file_count + 1, sizeof *plan->files);
-    load->wanted = calloc(plan->newest.file_count + 1, sizeof *load->wanted);
-    load->seen = calloc(plan->newest.file_count + 1, 1);
-    if (plan->layers == NULL || plan->files == NULL || load->wanted == NULL || load->seen == NULL)
+    if (plan->layers == NULL)
         return error_nomem(err);
+    plan->files =
+        bulk_add(&plan->memory->files, (plan->newest.file_count + 1) * sizeof *plan->files, err);
+    load->wanted =
+        bulk_add(&load->wanted_memory, (plan->newest.file_count + 1) * sizeof *load->wanted, err);
+    if (plan->files == NULL || load->wanted == NULL)
+        return -1;
     layer = load->layer = &plan->layers[0];
     layer->label = header->label;
     layer->key_ids = header->key_ids;
     for (size_t i = 0; i < plan->newest.file_count; i++)
     {
-        const BackupFile *entry = &plan->newest.files[i];
+        const BackupFile *entry = plan_entry(plan, i);
 
         if (!data_path_valid(entry->path))
             return error_set(
                 err, ERROR_CORRUPT, "the manifest has a file named \"%.200s\"", entry->path);
-        plan->files[i].state = plan_first_state(plan, options, entry);
+        plan_file(plan, i)->state = plan_first_state(plan, options, entry);
         if (plan_newest_file(load, i, err) < 0)
             return -1;
     }
@@ -419,28 +493,70 @@ plan_older_header(void *ctx, const BackupHeader *header, Error *err)
     return load->layer->key_ids == NULL ? -1 : 0;
 }
 
+/* What is still wanted of file i, into *out, which is empty. */
+static int
+plan_read_wanted(PlanLoad *load, size_t i, BlockSet *out, Error *err)
+{
+    const PlanWanted *wanted = plan_wanted(load, i);
+
+    if (wanted->ranges == NULL)
+        return chain_begin(plan_entry(load->plan, i), out, err);
+    for (uint32_t k = 0; k < wanted->count; k++)
+        if (block_set_add(out, wanted->ranges[k].first, wanted->ranges[k].count, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* It has become less, and is rest. */
+static int
+plan_write_wanted(PlanLoad *load, size_t i, const BlockSet *rest, Error *err)
+{
+    PlanWanted *wanted = plan_wanted(load, i);
+    BlockRange *ranges;
+
+    if (rest->count == 0)
+    {
+        wanted->open = false;
+        load->open--;
+        return 0;
+    }
+    ranges = bulk_add(&load->wanted_memory, rest->count * sizeof *ranges, err);
+    if (ranges == NULL)
+        return -1;
+    memcpy(ranges, rest->ranges, rest->count * sizeof *ranges);
+    wanted->ranges = ranges;
+    wanted->count = (uint32_t) rest->count;
+    return 0;
+}
+
 static int
 plan_older_file(void *ctx, const BackupFile *older, Error *err)
 {
     PlanLoad *load = ctx;
-    Plan *plan = load->plan;
+    const Plan *plan = load->plan;
     const BackupFile *newest = manifest_find(&plan->newest, older->path);
+    AUTO(block_set_reset) BlockSet wanted = {0};
     AUTO(block_set_reset) BlockSet take = {0};
+    uint64_t before;
     size_t i;
 
     if (newest == NULL || older->kind == BACKUP_FILE_FOLDER)
         return 0;
     i = (size_t) (newest - plan->newest.files);
-    if (load->wanted[i].count == 0 || load->seen[i] != 0)
+    if (!plan_wanted(load, i)->open || plan_wanted(load, i)->seen)
         return 0;
-    load->seen[i] = 1;
-    if (chain_take(older, &load->wanted[i], &take, err) < 0)
+    plan_wanted(load, i)->seen = true;
+    if (plan_read_wanted(load, i, &wanted, err) < 0)
         return -1;
-    if (load->wanted[i].count == 0)
-        load->open--;
+    before = block_set_blocks(&wanted);
+    if (chain_take(older, &wanted, &take, err) < 0)
+        return -1;
+    /* blocks only go from it */
+    if (block_set_blocks(&wanted) < before && plan_write_wanted(load, i, &wanted, err) < 0)
+        return -1;
     if (take.count == 0)
         return 0;
-    return plan_take(load->layer, i, older, &take, err);
+    return plan_take(load, i, older, &take, err);
 }
 
 static int
@@ -477,28 +593,26 @@ plan_load_older(PlanLoad *load, Repository *repo, const Deadline *dl, size_t lay
     load->layer = &plan->layers[layer];
     /* a file whose blocks are still missing must be in each backup until they are found */
     for (size_t i = 0; i < plan->newest.file_count; i++)
-        load->seen[i] = load->wanted[i].count == 0;
+        plan_wanted(load, i)->seen = false;
     if (manifest_read(repo, load->layer->label, dl, &handlers, load, err) < 0)
         return -1;
     for (size_t i = 0; i < plan->newest.file_count; i++)
-        if (load->seen[i] == 0)
+        if (plan_wanted(load, i)->open && !plan_wanted(load, i)->seen)
             return error_set(
                 err, ERROR_CORRUPT,
                 "backup \"%s\" has no file \"%s\", which blocks of backup \"%s\" belong to",
-                load->layer->label, plan->newest.files[i].path, header->label);
+                load->layer->label, plan_entry(plan, i)->path, header->label);
     return 0;
 }
 
 /* ---- sorting and sums ---- */
 
 static int
-plan_compare_pieces(const void *a, const void *b)
+plan_compare_bundles(const void *a, const void *b)
 {
-    const PlanPiece *x = a, *y = b;
+    const PlanBundle *x = a, *y = b;
 
-    if (x->bundle != y->bundle)
-        return x->bundle < y->bundle ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
+    return x->bundle < y->bundle ? -1 : x->bundle > y->bundle;
 }
 
 static int
@@ -518,14 +632,15 @@ plan_finish(Plan *plan, Error *err)
     {
         PlanLayer *layer = &plan->layers[l];
 
-        if (layer->piece_count > 1)
-            qsort(layer->pieces, layer->piece_count, sizeof *layer->pieces, plan_compare_pieces);
+        if (layer->bundle_count > 1)
+            qsort(
+                layer->bundles, layer->bundle_count, sizeof *layer->bundles, plan_compare_bundles);
         if (layer->part_count > 1)
             qsort(layer->parts, layer->part_count, sizeof *layer->parts, plan_compare_parts);
         for (size_t i = 0; i < layer->piece_count; i++)
         {
             const PlanPiece *piece = &layer->pieces[i];
-            PlanFile *file = &plan->files[piece->file];
+            PlanFile *file = plan_file(plan, piece->file);
 
             /* content that overlaps would be written twice, and checksums would not tell */
             if (i > 0 && piece[-1].bundle == piece->bundle &&
@@ -558,15 +673,22 @@ plan_part_end(const BackupPart *part)
 static size_t
 plan_find_piece(const PlanLayer *layer, uint32_t bundle, uint64_t start)
 {
-    size_t low = 0, high = layer->piece_count;
+    const PlanBundle want = {.bundle = bundle};
+    const PlanBundle *found =
+        layer->bundle_count > 0
+            ? bsearch(&want, layer->bundles, layer->bundle_count, sizeof want, plan_compare_bundles)
+            : NULL;
+    size_t low, high;
 
+    if (found == NULL)
+        return layer->piece_count;
+    low = found->first;
+    high = found->end;
     while (low < high)
     {
         size_t mid = low + (high - low) / 2;
-        const PlanPiece *piece = &layer->pieces[mid];
 
-        if (piece->bundle < bundle ||
-            (piece->bundle == bundle && piece->offset + piece->stored_bytes <= start))
+        if (layer->pieces[mid].offset + layer->pieces[mid].stored_bytes <= start)
             low = mid + 1;
         else
             high = mid;
@@ -586,7 +708,7 @@ plan_range_wanted(
 
         if (piece->bundle != bundle || piece->offset >= end)
             return false;
-        if (plan->files[piece->file].state == PLAN_FETCH &&
+        if (plan_file(plan, piece->file)->state == PLAN_FETCH &&
             plan_piece_run(
                 piece, start > piece->offset ? start - piece->offset : 0, end - piece->offset,
                 &run))
@@ -625,9 +747,9 @@ plan_select(Plan *plan)
     }
     for (size_t i = 0; i < plan->newest.file_count; i++)
     {
-        uint64_t bytes = plan->newest.files[i].bytes;
+        uint64_t bytes = plan_entry(plan, i)->bytes;
 
-        switch (plan->files[i].state)
+        switch (plan_file(plan, i)->state)
         {
             case PLAN_FETCH:
                 plan->write_bytes += bytes;
@@ -659,6 +781,11 @@ plan_load_all(
     Deadline dl = deadline_after_ms(timeout_ms, cancel);
     const BackupHeader *header = &plan->newest.header;
 
+    plan->memory = calloc(1, sizeof *plan->memory);
+    if (plan->memory == NULL)
+        return error_nomem(err);
+    plan->memory->files.dir = plan->memory->pieces.dir = plan->memory->ranges.dir = repo->scratch;
+    load->wanted_memory.dir = repo->scratch;
     load->system_identifier = repo->description.system_identifier;
     if (manifest_load(repo, label, &dl, &plan->newest, err) < 0 ||
         plan_check_header(header, label, load->system_identifier, err) < 0 ||
@@ -691,10 +818,7 @@ plan_load(
     PlanLoad load = {.plan = out};
     int rc = plan_load_all(&load, repo, label, options, timeout_ms, cancel, err);
 
-    for (size_t i = 0; load.wanted != NULL && i < out->newest.file_count; i++)
-        block_set_reset(&load.wanted[i]);
-    free(load.wanted);
-    free(load.seen);
+    bulk_reset(&load.wanted_memory);
     return rc;
 }
 
@@ -705,13 +829,15 @@ plan_reset(Plan *plan)
     {
         PlanLayer *layer = &plan->layers[l];
 
-        for (size_t i = 0; i < layer->piece_count; i++)
-            free(layer->pieces[i].ranges);
-        free(layer->pieces);
+        free(layer->bundles);
         free(layer->parts);
     }
-    for (size_t i = 0; plan->files != NULL && i < plan->newest.file_count; i++)
-        free(plan->files[i].sha256);
+    if (plan->memory != NULL)
+    {
+        bulk_reset(&plan->memory->files);
+        bulk_reset(&plan->memory->pieces);
+        bulk_reset(&plan->memory->ranges);
+    }
     while (plan->texts != NULL)
     {
         PlanText *next = plan->texts->next;
@@ -720,7 +846,7 @@ plan_reset(Plan *plan)
         plan->texts = next;
     }
     free(plan->layers);
-    free(plan->files);
+    free(plan->memory);
     manifest_reset(&plan->newest);
     *plan = (Plan){0};
 }

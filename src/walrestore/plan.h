@@ -11,14 +11,14 @@
  * of a restored file is in one run of one piece, or zero. A part in which nothing is wanted is not
  * fetched.
  *
- * Memory: the newest manifest (220 bytes a file, 4 a frame); of older ones their frames only (4
- * bytes); 72 bytes for each piece, 12 for each range of blocks in it, 20 for each file.
+ * Memory: the newest manifest; of older ones their frames only (4 bytes each). For each piece there
+ * are 48 bytes, for each range of blocks in it 12, for each file 64, and 24 while the manifests are
+ * read. They are in Bulks, of which at most 6 MiB each are resident, whatever the number of files.
  */
 #ifndef WALRESTORE_PLAN_H
 #define WALRESTORE_PLAN_H
 
-#include <stdatomic.h>
-
+#include "common/bulk.h"
 #include "repo/manifest.h"
 
 #define PLAN_PG_MANIFEST "backup_manifest"
@@ -43,7 +43,8 @@ typedef struct PlanFile
     bool created;                /* guarded by the engine */
     atomic_uint_fast32_t pieces; /* crc32c_piece of all that was written */
     atomic_uint_fast64_t left;   /* bytes that are still to come */
-    uint8_t *sha256;             /* owned; of files whose checksum had to be computed that way */
+    bool has_sha256;             /* of files whose checksum had to be computed that way */
+    uint8_t sha256[SHA256_BYTES];
 } PlanFile;
 
 /* Blocks [block, block + count) of the file are the at-th and following ones that are stored. */
@@ -61,7 +62,7 @@ typedef struct PlanPiece
     uint64_t offset;       /* of the content in the tar archive */
     uint64_t stored_bytes; /* of the content */
     uint64_t header_bytes; /* in front of the first block */
-    PlanRange *ranges;     /* owned; NULL: all of the content, as it is */
+    PlanRange *ranges;     /* NULL: all of the content, as it is */
     uint32_t range_count;
 } PlanPiece;
 
@@ -72,12 +73,21 @@ typedef struct PlanPart
     size_t piece; /* the first that may reach into it */
 } PlanPart;
 
+/* The pieces of one bundle: the manifest has them together. */
+typedef struct PlanBundle
+{
+    uint32_t bundle;
+    size_t first, end; /* indexes of pieces */
+} PlanBundle;
+
 typedef struct PlanLayer
 {
     const char *label;
-    PlanPiece *pieces; /* owned; by bundle and offset */
+    PlanPiece *pieces; /* bundle behind bundle, in no order; in each by offset */
     size_t piece_count;
-    size_t piece_cap;
+    PlanBundle *bundles; /* owned; those that have pieces, by bundle */
+    size_t bundle_count;
+    size_t bundle_cap;
     PlanPart *parts; /* owned; by bundle and part */
     size_t part_count;
     size_t part_cap;
@@ -89,7 +99,7 @@ typedef struct PlanLayer
 typedef struct Plan
 {
     Manifest newest;
-    PlanFile *files;   /* owned; newest.file_count of them */
+    PlanFile *files;   /* newest.file_count of them: plan_file has them */
     PlanLayer *layers; /* owned */
     size_t layer_count;
     /* by plan_select */
@@ -99,7 +109,8 @@ typedef struct Plan
     uint64_t keep_bytes;
     uint64_t zero_bytes;
     size_t write_files, keep_files, zero_files;
-    struct PlanText *texts; /* labels that were copied */
+    struct PlanText *texts;    /* labels that were copied */
+    struct PlanMemory *memory; /* of files, pieces, ranges */
 } Plan;
 
 /* What plan_load is to leave out. */
@@ -119,6 +130,10 @@ MUST_CHECK int plan_load(
     Repository *repo, const char *label, const PlanOptions *options, int64_t timeout_ms,
     const atomic_bool *cancel, Plan *out, Error *err);
 void plan_reset(Plan *plan); /* fit for AUTO */
+
+/* Entry i of the newest manifest, and what the plan is with it. From any thread. */
+const BackupFile *plan_entry(const Plan *plan, size_t i);
+PlanFile *plan_file(const Plan *plan, size_t i);
 
 /* Which parts are wanted, and the sums; again after states of files were changed to KEEP. */
 void plan_select(Plan *plan);

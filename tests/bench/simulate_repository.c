@@ -153,7 +153,7 @@ simulate_put_backup(void *ctx, size_t i, Error *err)
     for (size_t link = 0; link < chain_count; link++)
         (void) backup_label_name(simulate_started_us(sim, full + link), link > 0, chain[link]);
     (void) backup_label_name(header.started_us, header.incremental, header.label);
-    if (manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, &w, err) < 0)
+    if (manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, NULL, &w, err) < 0)
         return -1;
     return manifest_writer_put(w, sim->repo, &header, &dl, &stored, err);
 }

@@ -94,7 +94,7 @@ fake_backup(Fake *fake, char *const words[FAKE_WORDS], Error *err)
     (void) snprintf(header.label, sizeof header.label, "%s", words[1]);
     (void) snprintf(chain[0], sizeof chain[0], "%s", words[5] != NULL ? words[5] : "");
     if (fake_bundle(fake, words[1], fake_number(words[4]), err) < 0 ||
-        manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, &w, err) < 0 ||
+        manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, NULL, &w, err) < 0 ||
         manifest_writer_put(w, fake->repo, &header, &fake->dl, &stored, err) < 0)
         return -1;
     return 0;

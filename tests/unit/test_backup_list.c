@@ -85,7 +85,7 @@ put_backup(Repository *repo, const char *label, int minutes, const char *chain, 
 
     header.incremental = header.chain_count > 0;
     (void) snprintf(header.label, sizeof header.label, "%s", label);
-    if (manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, &w, &err) < 0 ||
+    if (manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, NULL, &w, &err) < 0 ||
         manifest_writer_put(w, repo, &header, &no_deadline, &stored, &err) < 0)
     {
         printf("Bail out! %s\n", err.msg);

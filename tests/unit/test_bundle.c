@@ -165,7 +165,7 @@ setup_set(Setup *s, ChecksumAlgorithm checksum, unsigned uploaders, const atomic
 {
     Error err = {0};
 
-    if (manifest_writer_new((CodecSpec){CODEC_LZ4, 0}, &s->manifest, &err) < 0 ||
+    if (manifest_writer_new((CodecSpec){CODEC_LZ4, 0}, NULL, &s->manifest, &err) < 0 ||
         bundle_set_new(
             &(BundleOptions){
                 .repo = &s->repo,

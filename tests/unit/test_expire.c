@@ -205,7 +205,7 @@ put_backup(
     (void) snprintf(used[0], sizeof used[0], "%s", uses != NULL ? uses : "");
     put_start(made, label);
     put_bundle(made, label, parts);
-    must(manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, &w, &err), &err);
+    must(manifest_writer_new((CodecSpec){.method = CODEC_LZ4}, NULL, &w, &err), &err);
     must(manifest_writer_put(w, &made->repo, &header, &no_deadline, &stored, &err), &err);
 }
 

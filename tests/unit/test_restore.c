@@ -309,7 +309,7 @@ put_backup(Repository *repo, Model *m, size_t number, ChecksumAlgorithm checksum
     header.chain = calloc(number + 1, sizeof *header.chain);
     for (size_t i = 0; i < number; i++)
         (void) backup_name(i, header.chain[i]);
-    die_on(manifest_writer_new(repo->format.codec, &manifest, &err), &err);
+    die_on(manifest_writer_new(repo->format.codec, NULL, &manifest, &err), &err);
     options.manifest = manifest;
     die_on(bundle_set_new(&options, &set, &err), &err);
     die_on(bundle_writer_new(set, &w, &err), &err);
@@ -918,7 +918,7 @@ test_wrong_checksum(ChecksumAlgorithm checksum)
     repo_init(&repo, 0);
     model_init(&m, 99);
     put_backup(&repo, &m, 0, checksum);
-    die_on(manifest_writer_new(repo.format.codec, &out, &err), &err);
+    die_on(manifest_writer_new(repo.format.codec, NULL, &out, &err), &err);
     forge.out = out;
     die_on(manifest_read(&repo, "backup-0", &no_deadline, &handlers, &forge, &err), &err);
     die_on(manifest_read_header(&repo, "backup-0", &no_deadline, &header, &err), &err);

@@ -48,7 +48,7 @@ put_bundle(Setup *s, const char *label, const char *path, Error *err)
 
     (void) snprintf(start.label, sizeof start.label, "%s", label);
     if (backup_start_put(&s->repo, &start, &no_limit, err) < 0 ||
-        manifest_writer_new((CodecSpec){CODEC_LZ4, 0}, &unused, err) < 0)
+        manifest_writer_new((CodecSpec){CODEC_LZ4, 0}, NULL, &unused, err) < 0)
         return -1;
     if (strcmp(label, LABEL) != 0)
         options.manifest = unused;
@@ -87,7 +87,7 @@ setup_begin(Setup *s, uint64_t wrong_bytes)
     s->header.uses_count = 1;
     strbuf_init(&line, 4096);
     if (store_memory_new(&s->repo.store, &err) < 0 ||
-        manifest_writer_new(s->repo.format.codec, &s->manifest, &err) < 0 ||
+        manifest_writer_new(s->repo.format.codec, NULL, &s->manifest, &err) < 0 ||
         put_bundle(s, USED, "base/5/1", &err) < 0 || put_bundle(s, LABEL, "base/5/2", &err) < 0 ||
         store_list(s->repo.store, &list, note_size, &part.stored_bytes, &no_limit, &err) < 0)
     {
