@@ -26,7 +26,7 @@
 /* Checksums and copy see a slice while it is in the processor's cache. */
 #define BUNDLE_SLICE_BYTES (128u * 1024u)
 /* A bundle of very many small files is ended by its lines. */
-#define BUNDLE_LINES_BYTES (16u * 1024u * 1024u)
+#define BUNDLE_LINES_BYTES (4u * 1024u * 1024u)
 
 struct BundleWriter
 {

@@ -15,9 +15,7 @@
 #include "repo/json_read.h"
 #include "repo/manifest_internal.h"
 
-#define SCAN_PORTION_BYTES                                                                         \
-    ((size_t) 1024 * 1024) /* of frames, between looks at what is resident                         \
-                            */
+#define SCAN_PORTION_BYTES ((size_t) 1024 * 1024) /* of frames, which need not be resident */
 
 void
 manifest_scan_begin(ManifestScan *scan)

@@ -520,6 +520,8 @@ backup_run_steps(BackupRun *run, BackupEnd *end, Error *err)
     if (resume_finish(run->resume, run, err) < 0 || backup_mark_incremental(run, end, err) < 0 ||
         backup_store_last(run, end, err) < 0)
         return -1;
+    /* their buffers, before there is a manifest in memory */
+    bundle_set_free(steal(run->bundles));
     if (wal_wait(run, err) < 0)
         return -1;
     return backup_put_manifest(run, err);

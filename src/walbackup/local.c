@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/array.h"
 #include "common/fs.h"
 #include "common/log.h"
 #include "pg/control.h"
@@ -40,11 +41,11 @@
 static int
 local_compare_large(const void *a, const void *b, void *arg)
 {
-    const Walk *walk = arg;
+    Walk *walk = arg;
     uint32_t left = *(const uint32_t *) a;
     uint32_t right = *(const uint32_t *) b;
-    uint64_t left_bytes = walk->files[left].bytes;
-    uint64_t right_bytes = walk->files[right].bytes;
+    uint64_t left_bytes = walk_file(walk, left)->bytes;
+    uint64_t right_bytes = walk_file(walk, right)->bytes;
 
     if (left_bytes != right_bytes)
         return left_bytes < right_bytes ? 1 : -1;
@@ -52,46 +53,66 @@ local_compare_large(const void *a, const void *b, void *arg)
 }
 
 static int
-local_make_order(LocalRun *local, Error *err)
+local_find_large(LocalRun *local, Error *err)
 {
-    const Walk *walk = &local->walk;
-    size_t small = 0;
+    Walk *walk = &local->walk;
 
-    local->order = calloc(MAX(walk->file_count, 1), sizeof *local->order);
-    if (local->order == NULL)
-        return error_nomem(err);
     for (size_t i = 0; i < walk->file_count; i++)
-        if (walk->files[i].bytes >= LOCAL_LARGE_BYTES)
-            local->order[local->large_count++] = (uint32_t) i;
-    qsort_r(
-        local->order, local->large_count, sizeof *local->order, local_compare_large, &local->walk);
-    for (size_t i = 0; i < walk->file_count; i++)
-        if (walk->files[i].bytes < LOCAL_LARGE_BYTES)
-            local->order[local->large_count + small++] = (uint32_t) i;
+    {
+        uint32_t *large;
+
+        if (walk_file(walk, i)->bytes < LOCAL_LARGE_BYTES)
+            continue;
+        large = array_grow(local->large, local->large_count, &local->large_cap, sizeof *large, err);
+        if (large == NULL)
+            return -1;
+        local->large = large;
+        large[local->large_count++] = (uint32_t) i;
+    }
+    if (local->large_count > 1)
+        qsort_r(local->large, local->large_count, sizeof *local->large, local_compare_large, walk);
     return 0;
 }
 
-/* The next portion, order[*first .. *first + count); 0 when there is none left. */
-static size_t
-local_take(LocalRun *local, size_t *first)
+/* What a worker copies next: a large file, or small ones and nothing of the large ones between. */
+typedef struct LocalPortion
 {
-    const Walk *walk = &local->walk;
+    bool large;
+    size_t first, end; /* of all files */
+} LocalPortion;
+
+/* False when there is nothing left. */
+static bool
+local_take(LocalRun *local, LocalPortion *out)
+{
+    Walk *walk = &local->walk;
     uint64_t bytes = 0;
     size_t count = 0;
 
     (void) pthread_mutex_lock(&local->lock);
-    *first = local->next;
-    while (local->next < walk->file_count && count < LOCAL_PORTION_FILES &&
-           bytes < LOCAL_PORTION_BYTES)
+    *out = (LocalPortion){.first = local->next_small};
+    if (local->next_large < local->large_count)
     {
-        bytes += walk->files[local->order[local->next]].bytes;
-        count++;
-        local->next++;
-        if (*first < local->large_count)
-            break;
+        out->large = true;
+        out->first = local->large[local->next_large++];
+        out->end = out->first + 1;
+        (void) pthread_mutex_unlock(&local->lock);
+        return true;
     }
+    for (; local->next_small < walk->file_count && count < LOCAL_PORTION_FILES &&
+           bytes < LOCAL_PORTION_BYTES;
+         local->next_small++)
+    {
+        uint64_t file_bytes = walk_file(walk, local->next_small)->bytes;
+
+        if (file_bytes >= LOCAL_LARGE_BYTES)
+            continue;
+        bytes += file_bytes;
+        count++;
+    }
+    out->end = local->next_small;
     (void) pthread_mutex_unlock(&local->lock);
-    return count;
+    return out->end > out->first;
 }
 
 /* ---- workers ---- */
@@ -133,19 +154,23 @@ local_work(const LocalWorker *worker, Error *err)
 {
     AUTO(local_copier_reset) LocalCopier c = {0};
     LocalRun *local = worker->local;
-    size_t first, count;
+    LocalPortion portion;
 
     if (local_copier_init(local, &c, err) < 0)
         return -1;
     if (worker->first && local_copy_folders(&c, err) < 0)
         return -1;
-    while ((count = local_take(local, &first)) > 0)
+    while (local_take(local, &portion))
     {
-        for (size_t i = first; i < first + count; i++)
+        for (size_t i = portion.first; i < portion.end; i++)
         {
+            const WalkFile *file = walk_file(&local->walk, i);
+
+            if (!portion.large && file->bytes >= LOCAL_LARGE_BYTES)
+                continue;
             if (atomic_load(&local->stop))
                 return error_set(err, ERROR_CANCELED, "canceled");
-            if (local_copy_file(&c, &local->walk.files[local->order[i]], err) < 0)
+            if (local_copy_file(&c, file, err) < 0)
                 return -1;
         }
     }
@@ -373,14 +398,15 @@ local_run(LocalRun *local, BackupEnd *end, Error *err)
     WalkOptions walk = {
         .data = local->data,
         .pg_major = run->server.pg_major,
-        .catalog_version = run->server.catalog_version};
+        .catalog_version = run->server.catalog_version,
+        .scratch = run->repo->scratch};
 
     local->data_fd = open(local->data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (local->data_fd < 0)
         return error_sys(err, "could not open data directory \"%s\"", local->data);
     if (local_begin(local, err) < 0 || local_read_summaries(local, err) < 0)
         return -1;
-    if (walk_data_directory(&walk, &local->walk, err) < 0 || local_make_order(local, err) < 0)
+    if (walk_data_directory(&walk, &local->walk, err) < 0 || local_find_large(local, err) < 0)
         return -1;
     tablespace_map_reset(&run->header.tablespaces);
     run->header.tablespaces = local->walk.tablespaces;
@@ -411,7 +437,7 @@ source_local_run(BackupRun *run, BackupEnd *end, Error *err)
     (void) pthread_cond_destroy(&local.ended);
     (void) pthread_mutex_destroy(&local.lock);
     summaries_free(local.summaries);
-    free(local.order);
+    free(local.large);
     walk_reset(&local.walk);
     fd_close(&local.data_fd);
     return rc;

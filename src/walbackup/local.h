@@ -23,8 +23,8 @@ typedef struct LocalRun
     int data_fd;
     Walk walk;
     Summaries *summaries; /* NULL: page LSNs */
-    uint32_t *order; /* of files: the large ones, largest first, then the small ones as walked */
-    size_t large_count;
+    uint32_t *large;      /* files, the largest first; they come before the small ones */
+    size_t large_count, large_cap;
 
     atomic_bool stop;          /* a worker has failed, or the session is lost */
     atomic_uint damage_logged; /* warnings of damaged pages */
@@ -32,7 +32,8 @@ typedef struct LocalRun
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t ended; /* a worker has */
-    size_t next;          /* index into order */
+    size_t next_large;    /* index into large */
+    size_t next_small;    /* of all files; the large ones are passed over */
     unsigned running;
     bool failed;
     Error failure; /* the first one */

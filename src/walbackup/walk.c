@@ -25,7 +25,9 @@
 /* The names of one folder, while it is looked at. */
 typedef struct WalkNames
 {
-    char **items; /* owned, each of them too */
+    char *text; /* owned: the names, each with its end */
+    size_t text_len, text_cap;
+    uint32_t *items; /* owned; where each begins in text */
     size_t count, cap;
     uint32_t *unlogged; /* relations with an init fork, ascending */
     size_t unlogged_count, unlogged_cap;
@@ -48,8 +50,7 @@ walk_dir_close(DIR **dir)
 static void
 walk_names_reset(WalkNames *names)
 {
-    for (size_t i = 0; i < names->count; i++)
-        free(names->items[i]);
+    free(names->text);
     free(names->items);
     free(names->unlogged);
     *names = (WalkNames){0};
@@ -58,9 +59,9 @@ walk_names_reset(WalkNames *names)
 void
 walk_reset(Walk *walk)
 {
-    free(walk->text);
+    bulk_reset(&walk->text);
     free(walk->folders);
-    free(walk->files);
+    bulk_reset(&walk->files);
     tablespace_map_reset(&walk->tablespaces);
     *walk = (Walk){0};
 }
@@ -68,7 +69,15 @@ walk_reset(Walk *walk)
 const char *
 walk_folder_path(const Walk *walk, const WalkFolder *folder)
 {
-    return walk->text + folder->path;
+    return (const char *) walk->text.data + folder->path;
+}
+
+const WalkFile *
+walk_file(Walk *walk, size_t i)
+{
+    assert(i < walk->file_count);
+    bulk_look(&walk->files);
+    return (const WalkFile *) (const void *) walk->files.data + i;
 }
 
 static int
@@ -80,11 +89,13 @@ walk_join(const char *folder, const char *name, char *buf)
 }
 
 char *
-walk_file_path(const Walk *walk, const WalkFile *file, char *buf)
+walk_file_path(Walk *walk, const WalkFile *file, char *buf)
 {
+    bulk_look(&walk->text);
     /* it fit when it was added */
     (void) walk_join(
-        walk_folder_path(walk, &walk->folders[file->folder]), walk->text + file->name, buf);
+        walk_folder_path(walk, &walk->folders[file->folder]),
+        (const char *) walk->text.data + file->name, buf);
     return buf;
 }
 
@@ -94,22 +105,15 @@ static int
 walk_add_text(Walk *walk, const char *text, uint32_t *at, Error *err)
 {
     size_t len = strlen(text) + 1;
+    void *room;
 
-    if (walk->text_len + len > walk->text_cap)
-    {
-        size_t want = MAX(walk->text_cap * 2, (size_t) 65536);
-        char *grown = realloc(walk->text, want);
-
-        if (grown == NULL)
-            return error_nomem(err);
-        walk->text = grown;
-        walk->text_cap = want;
-    }
-    if (walk->text_len + len > WALK_TEXT_MAX)
+    if (walk->text.used + len > WALK_TEXT_MAX)
         return error_set(err, ERROR_NOMEM, "the data directory has too many files");
-    memcpy(walk->text + walk->text_len, text, len);
-    *at = (uint32_t) walk->text_len;
-    walk->text_len += len;
+    *at = (uint32_t) walk->text.used;
+    room = bulk_add(&walk->text, len, err);
+    if (room == NULL)
+        return -1;
+    memcpy(room, text, len);
     return 0;
 }
 
@@ -138,15 +142,15 @@ static int
 walk_add_file(Walk *walk, uint32_t folder, const char *name, uint64_t bytes, Error *err)
 {
     WalkFile file = {.bytes = bytes, .folder = folder};
-    WalkFile *files =
-        array_grow(walk->files, walk->file_count, &walk->file_cap, sizeof *files, err);
+    WalkFile *room;
 
-    if (files == NULL)
-        return -1;
-    walk->files = files;
     if (walk_add_text(walk, name, &file.name, err) < 0)
         return -1;
-    files[walk->file_count++] = file;
+    room = bulk_add(&walk->files, sizeof *room, err);
+    if (room == NULL)
+        return -1;
+    *room = file;
+    walk->file_count++;
     walk->bytes += bytes;
     return 0;
 }
@@ -154,9 +158,11 @@ walk_add_file(Walk *walk, uint32_t folder, const char *name, uint64_t bytes, Err
 /* ---- one folder ---- */
 
 static int
-walk_compare_names(const void *a, const void *b)
+walk_compare_names(const void *a, const void *b, void *arg)
 {
-    return strcmp(*(char *const *) a, *(char *const *) b);
+    const char *text = arg;
+
+    return strcmp(text + *(const uint32_t *) a, text + *(const uint32_t *) b);
 }
 
 static int
@@ -169,20 +175,41 @@ walk_compare_numbers(const void *a, const void *b)
 }
 
 static int
-walk_note_name(const char *folder, const char *name, WalkNames *names, Error *err)
+walk_keep_name(WalkNames *names, const char *name, Error *err)
 {
-    char **items = array_grow(names->items, names->count, &names->cap, sizeof *items, err);
-    char path[DATA_PATH_MAX];
-    RelationFile rel;
-    uint32_t *unlogged;
+    size_t len = strlen(name) + 1;
+    uint32_t *items = array_grow(names->items, names->count, &names->cap, sizeof *items, err);
 
     if (items == NULL)
         return -1;
     names->items = items;
-    items[names->count] = strdup(name);
-    if (items[names->count] == NULL)
-        return error_nomem(err);
-    names->count++;
+    if (names->text_len + len > WALK_TEXT_MAX)
+        return error_set(err, ERROR_NOMEM, "a folder has too many files");
+    if (names->text_len + len > names->text_cap)
+    {
+        size_t want = MAX(names->text_cap * 2, (size_t) 65536);
+        char *grown = realloc(names->text, want);
+
+        if (grown == NULL)
+            return error_nomem(err);
+        names->text = grown;
+        names->text_cap = want;
+    }
+    memcpy(names->text + names->text_len, name, len);
+    items[names->count++] = (uint32_t) names->text_len;
+    names->text_len += len;
+    return 0;
+}
+
+static int
+walk_note_name(const char *folder, const char *name, WalkNames *names, Error *err)
+{
+    char path[DATA_PATH_MAX];
+    RelationFile rel;
+    uint32_t *unlogged;
+
+    if (walk_keep_name(names, name, err) < 0)
+        return -1;
     if (walk_join(folder, name, path) < 0 || !data_file_parse_relation(path, &rel) ||
         rel.fork != DATA_FORK_INIT)
         return 0;
@@ -230,7 +257,7 @@ walk_read_names(Walker *w, const char *folder, WalkNames *names, Error *err)
     if (errno != 0)
         return error_sys(err, "could not read folder \"%s/%s\"", w->options->data, folder);
     if (names->count > 1)
-        qsort(names->items, names->count, sizeof *names->items, walk_compare_names);
+        qsort_r(names->items, names->count, sizeof *names->items, walk_compare_names, names->text);
     if (names->unlogged_count > 1)
         qsort(
             names->unlogged, names->unlogged_count, sizeof *names->unlogged, walk_compare_numbers);
@@ -364,7 +391,7 @@ walk_folder(Walker *w, uint32_t folder, Error *err)
     if (walk_read_names(w, path, &names, err) < 0)
         return -1;
     for (size_t i = 0; i < names.count; i++)
-        if (walk_entry(w, folder, path, &names, names.items[i], err) < 0)
+        if (walk_entry(w, folder, path, &names, names.text + names.items[i], err) < 0)
             return -1;
     return 0;
 }
@@ -376,6 +403,7 @@ walk_data_directory(const WalkOptions *options, Walk *out, Error *err)
     Walker w = {.options = options, .out = out, .data_fd = data_fd};
     struct stat sb;
 
+    out->text.dir = out->files.dir = options->scratch;
     if (data_fd < 0 || fstat(data_fd, &sb) < 0)
         return error_sys(err, "could not open data directory \"%s\"", options->data);
     if (walk_add_folder(out, "", &sb, false, err) < 0)

@@ -4,13 +4,15 @@
  * What a backup takes of a data directory: its folders, and its files with their sizes, tablespaces
  * included. Names only; nothing is opened.
  *
- * Memory: 16 bytes and the name for a file.
+ * Memory: 16 bytes and the name for a file, in Bulks, of which at most 12 MiB are resident; while a
+ * folder is read, the name and 4 bytes for each file in it.
  */
 #ifndef WALBACKUP_WALK_H
 #define WALBACKUP_WALK_H
 
 #include <sys/types.h>
 
+#include "common/bulk.h"
 #include "pg/backup_label.h"
 #include "pg/data_file.h"
 
@@ -38,12 +40,11 @@ typedef struct WalkFile
 
 typedef struct Walk
 {
-    char *text; /* owned, as all arrays */
-    size_t text_len, text_cap;
-    WalkFolder *folders; /* a folder stands in front of what is in it */
+    Bulk text;
+    WalkFolder *folders; /* owned; a folder stands in front of what is in it */
     size_t folder_count, folder_cap;
-    WalkFile *files; /* by folder, then by name */
-    size_t file_count, file_cap;
+    Bulk files; /* WalkFile; by folder, then by name: walk_file has them */
+    size_t file_count;
     uint64_t bytes; /* of all files */
     TablespaceMap tablespaces;
 } Walk;
@@ -53,6 +54,7 @@ typedef struct WalkOptions
     const char *data; /* the data directory */
     int pg_major;
     uint32_t catalog_version; /* names the folder in a tablespace */
+    const char *scratch;      /* for the Bulks; borrowed as long as the Walk is there */
 } WalkOptions;
 
 /*
@@ -64,7 +66,9 @@ MUST_CHECK int walk_data_directory(const WalkOptions *options, Walk *out, Error 
 void walk_reset(Walk *walk); /* fit for AUTO */
 
 const char *walk_folder_path(const Walk *walk, const WalkFolder *folder);
+/* File i of them all. From any thread, as the next. */
+const WalkFile *walk_file(Walk *walk, size_t i);
 /* Into buf of DATA_PATH_MAX bytes. Returns buf. */
-char *walk_file_path(const Walk *walk, const WalkFile *file, char *buf);
+char *walk_file_path(Walk *walk, const WalkFile *file, char *buf);
 
 #endif

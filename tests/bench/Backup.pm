@@ -744,7 +744,7 @@ sub many
 
 # ---- memory ----
 
-# The other rows have noted what they saw; here the database is made twice as large.
+# The other rows have noted what they saw; here the database is made twice as large, and then another has very many files.
 sub memory
 {
     my $db = database(15);
@@ -759,10 +759,9 @@ sub memory
             settle($db->{node});
         }
         my $ours = our_repository($db, 'memory', 0);
-        my $to = "$db->{dir}/restored";
         quiet($db, our_archive($ours));
         my $backup = our_backup($ours, 'full');
-        my $dir = empty_dir($to);
+        my $dir = empty_dir("$db->{dir}/restored");
         my $restore = our_restore($ours, $dir);
         same_files($db, $dir);
         push @seen, { walbackup => $backup->{rss_kib} / 1024, walrestore => $restore->{rss_kib} / 1024 };
@@ -786,6 +785,66 @@ sub memory
             unit => 'MiB',
             goal => 1.1);
     }
+    memory_files(300_000);
+    return;
+}
+
+# A database of $count files, half of them of one page that is zeros and half empty, as of relations that have no rows.
+sub files_database
+{
+    my ($count) = @_;
+    my $dir = WalTest::dir('database-files');
+    my $db = { dir => $dir };
+
+    archive_to($db);
+    my $node = $db->{node} = WalTest::node('files', wal_segsize => 16, checksums => 1,
+        conf => {
+            autovacuum => 'off',
+            archive_mode => 'on',
+            archive_command => "$dir/archive-for-us-or-pgbackrest %p",
+        });
+    my $base = $node->data_dir . '/base/' . $node->safe_psql('postgres',
+        q{SELECT oid FROM pg_database WHERE datname = 'postgres'});
+    for my $i (1 .. $count)
+    {
+        my $path = "$base/" . (1_000_000 + $i);
+        open my $fh, '>', $path or die "could not create $path: $!";
+        syswrite $fh, "\0" x 8192 if $i % 2;
+        close $fh or die "could not write $path: $!";
+    }
+    return $db;
+}
+
+sub memory_files
+{
+    my ($count) = @_;
+    my $db = files_database($count);
+    my $ours = our_repository($db, 'memory-files', 0);
+    my %runs;
+
+    quiet($db, our_archive($ours));
+    $runs{'walbackup-full'} = our_backup($ours, 'full');
+    $db->{node}->safe_psql('postgres', 'CREATE TABLE changed AS SELECT generate_series(1, 100000)');
+    quiet($db, our_archive($ours));
+    $runs{'walbackup-incremental'} = our_backup($ours, 'incremental');
+    my $dir = empty_dir("$db->{dir}/restored");
+    $runs{walrestore} = our_restore($ours, $dir);
+    same_files($db, $dir);
+    $runs{verify} = Bench::spawn_ok($ours->{dir}, '/bin/sh', '-c', 'exec "$@" >/dev/null', 'sh', WalTest::tool('walctl'),
+        '--config', $ours->{config}, 'verify');
+    for my $name (sort keys %runs)
+    {
+        Bench::row("memory-files-$name",
+            what => "largest resident set of $name, a chain of two backups of $count files",
+            ours => $runs{$name}{rss_kib} / 1024,
+            unit => 'MiB',
+            goal => 128,
+            details => { files => $count, wall_s => $runs{$name}{ms} / 1000 });
+    }
+    forget_dirs();
+    remove_tree("$ours->{dir}/repo");
+    archive_to($db);
+    $db->{node}->stop('fast');
     return;
 }
 
