@@ -16,7 +16,7 @@
 
 #include "common/fs.h"
 
-#define BULK_RESERVE_BYTES ((size_t) 64 << 30)
+#define BULK_RESERVE_BYTES ((size_t) 16 << 30)
 #define BULK_RESERVE_LEAST ((size_t) 256 << 20) /* where the address space is limited */
 #define BULK_STEP_BYTES ((size_t) 16 << 20)     /* a multiple of pages of any size */
 #define BULK_FRESH_BYTES BULK_MEMORY_BYTES

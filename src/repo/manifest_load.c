@@ -18,7 +18,13 @@
 
 #define TEXT_ALIGN _Alignof(uint64_t)
 #define LOAD_FILES_MAX ((size_t) 1 << 31) /* the table has 32-bit numbers */
-#define NO_FILE UINT32_MAX
+
+/* Of another path nearly always the tag tells, without a look at the path. */
+typedef struct LoadSlot
+{
+    uint32_t tag;   /* of the hash what does not tell the slot */
+    uint32_t place; /* in files, counted from 1; 0: free */
+} LoadSlot;
 
 struct ManifestStorage
 {
@@ -27,7 +33,7 @@ struct ManifestStorage
     Bulk table_memory;
     char *label; /* in texts: the header's would move with the Manifest */
     uint64_t seed;
-    uint32_t *table;    /* places in files, NO_FILE: free */
+    LoadSlot *table;
     size_t table_count; /* a power of two */
 };
 
@@ -76,15 +82,19 @@ text_copy_blocks(struct ManifestStorage *s, BlockSet *set, Error *err)
 
 /* ---- the table of paths ---- */
 
-/* Where path is, or where it may be put. */
-static uint32_t *
-load_slot(const Manifest *m, const char *path)
+/* Where path is, or where it may be put, with *tag. */
+static LoadSlot *
+load_slot(const Manifest *m, const char *path, uint32_t *tag)
 {
     struct ManifestStorage *s = m->storage;
-    size_t at = (size_t) XXH3_64bits_withSeed(path, strlen(path), s->seed) & (s->table_count - 1);
+    uint64_t hash = XXH3_64bits_withSeed(path, strlen(path), s->seed);
+    size_t at = (size_t) hash & (s->table_count - 1);
 
+    *tag = (uint32_t) (hash >> 32);
     bulk_look(&s->table_memory);
-    while (s->table[at] != NO_FILE && strcmp(m->files[s->table[at]].path, path) != 0)
+    while (s->table[at].place != 0 &&
+           (s->table[at].tag != *tag ||
+            strcmp(manifest_file(m, s->table[at].place - 1)->path, path) != 0))
         at = (at + 1) & (s->table_count - 1);
     return &s->table[at];
 }
@@ -100,20 +110,24 @@ load_grow_table(Manifest *m, Error *err)
     if (4 * (m->file_count + 1) <= 3 * s->table_count)
         return 0;
 
-    uint32_t *table = bulk_add(&memory, want * sizeof *table, err);
+    LoadSlot *table = bulk_add(&memory, want * sizeof *table, err);
 
     if (table == NULL)
     {
         bulk_reset(&memory);
         return -1;
     }
-    memset(table, 0xFF, want * sizeof *table);
     bulk_reset(&s->table_memory);
     s->table_memory = memory;
     s->table = table;
     s->table_count = want;
     for (size_t i = 0; i < m->file_count; i++)
-        *load_slot(m, manifest_file(m, i)->path) = (uint32_t) i;
+    {
+        uint32_t tag;
+        LoadSlot *slot = load_slot(m, manifest_file(m, i)->path, &tag);
+
+        *slot = (LoadSlot){.tag = tag, .place = (uint32_t) i + 1};
+    }
     return 0;
 }
 
@@ -145,12 +159,14 @@ load_file(void *ctx, const BackupFile *file, Error *err)
     if (load_grow_table(m, err) < 0)
         return -1;
 
-    uint32_t *slot = load_slot(m, file->path);
+    uint32_t tag;
+    LoadSlot *slot = load_slot(m, file->path, &tag);
 
-    if (*slot != NO_FILE)
+    if (slot->place != 0)
     {
         /* a folder may be told of by more than one */
-        if (file->kind == BACKUP_FILE_FOLDER && m->files[*slot].kind == BACKUP_FILE_FOLDER)
+        if (file->kind == BACKUP_FILE_FOLDER &&
+            m->files[slot->place - 1].kind == BACKUP_FILE_FOLDER)
             return 0;
         return error_set(
             err, ERROR_CORRUPT, "the manifest of backup \"%s\" has file \"%s\" twice",
@@ -170,7 +186,7 @@ load_file(void *ctx, const BackupFile *file, Error *err)
         return -1;
     *added = copy;
     m->files = (BackupFile *) (void *) m->storage->files.data;
-    *slot = (uint32_t) m->file_count++;
+    *slot = (LoadSlot){.tag = tag, .place = (uint32_t) ++m->file_count};
     return 0;
 }
 
@@ -296,9 +312,10 @@ manifest_find(const Manifest *manifest, const char *path)
     if (manifest->file_count == 0)
         return NULL;
 
-    const uint32_t *slot = load_slot(manifest, path);
+    uint32_t tag;
+    const LoadSlot *slot = load_slot(manifest, path, &tag);
 
-    return *slot != NO_FILE ? manifest_file(manifest, *slot) : NULL;
+    return slot->place != 0 ? manifest_file(manifest, slot->place - 1) : NULL;
 }
 
 /* Whether the part begins at or before this frame of this bundle. */
