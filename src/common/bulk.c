@@ -5,7 +5,7 @@
  *
  * The file is mapped shared: pages that are given back (MADV_DONTNEED) stay in the page cache or on
  * the disk, with what was written to them. The same call would empty pages that are not of the
- * file, so it never reaches in front of BULK_MEMORY_BYTES or behind what is mapped. Room in the
+ * file, so it never reaches into memory or behind what is mapped. Room in the
  * file is allocated before it is mapped: a full disk is seen then, and not by SIGBUS.
  */
 #include "common/bulk.h"
@@ -21,7 +21,9 @@
 #define BULK_STEP_BYTES ((size_t) 16 << 20)     /* a multiple of pages of any size */
 #define BULK_FRESH_BYTES BULK_MEMORY_BYTES
 
-static_assert(BULK_STEP_BYTES % BULK_MEMORY_BYTES == 0, "steps end where pages do");
+static_assert(
+    BULK_STEP_BYTES % BULK_MEMORY_BYTES == 0 && BULK_TABLE_BYTES % BULK_MEMORY_BYTES == 0,
+    "all end where pages do");
 
 void
 bulk_reset(Bulk *bulk)
@@ -31,7 +33,7 @@ bulk_reset(Bulk *bulk)
     if (bulk->data != NULL)
         (void) munmap(bulk->data, bulk->reserved);
     fd_close(&fd);
-    *bulk = (Bulk){.dir = bulk->dir};
+    *bulk = (Bulk){.dir = bulk->dir, .memory = bulk->memory};
 }
 
 static int
@@ -68,10 +70,17 @@ bulk_map(Bulk *bulk, size_t bytes)
                bulk->file - 1, (off_t) bulk->mapped) != MAP_FAILED;
 }
 
+/* Of the address space, in front of what is mapped. */
+static size_t
+bulk_memory(const Bulk *bulk)
+{
+    return bulk->memory > 0 ? bulk->memory : BULK_MEMORY_BYTES;
+}
+
 static int
 bulk_grow(Bulk *bulk, Error *err)
 {
-    size_t bytes = bulk->ready == 0 ? BULK_MEMORY_BYTES : BULK_STEP_BYTES;
+    size_t bytes = bulk->ready == 0 ? bulk_memory(bulk) : BULK_STEP_BYTES;
 
     if (bulk->data == NULL && bulk_reserve(bulk, err) < 0)
         return -1;
@@ -114,5 +123,5 @@ void
 bulk_release(Bulk *bulk)
 {
     if (bulk->mapped > 0)
-        (void) madvise(bulk->data + BULK_MEMORY_BYTES, bulk->mapped, MADV_DONTNEED);
+        (void) madvise(bulk->data + bulk_memory(bulk), bulk->mapped, MADV_DONTNEED);
 }

@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: PostgreSQL
  *
  * Memory for what grows with the number of files of a cluster. It is never moved, so that pointers
- * into it stay good. Up to BULK_MEMORY_BYTES it is memory like any other; what lies behind is a
- * file without a name, mapped, and what was looked at in it is given back every now and then. So a
- * list of millions of files stays out of what the process keeps resident.
+ * into it stay good. Up to BULK_MEMORY_BYTES, or what was set, it is memory like any other; what
+ * lies behind is a file without a name, mapped, and what was looked at in it is given back every
+ * now and then. So a list of millions of files stays out of what the process keeps resident.
  *
  *   address space | memory | file, mapped ...    | reserved ...
  *                 ^ data                  ^ used, ready
@@ -23,24 +23,27 @@
 #include "common/error.h"
 
 #define BULK_MEMORY_BYTES ((size_t) 2 * 1024 * 1024)
+/* Of a table that is looked into at random: whole for some million files. */
+#define BULK_TABLE_BYTES ((size_t) 16 * 1024 * 1024)
 #define BULK_LOOKS 64 /* each may map 64 KiB: 4 MiB at most */
 
 /* {.dir = ...} before its first use. */
 typedef struct Bulk
 {
     const char *dir; /* borrowed: where the file is made; NULL: memory alone */
+    size_t memory;   /* bytes in front of what is mapped; 0: BULK_MEMORY_BYTES */
     uint8_t *data;   /* what was added, one behind the other; NULL: nothing yet */
     size_t used;
     size_t ready;    /* can be used without asking the kernel */
     size_t reserved; /* of address space */
-    size_t mapped;   /* bytes behind BULK_MEMORY_BYTES that are of the file */
+    size_t mapped;   /* bytes behind memory that are of the file */
     size_t fresh;    /* added since what is mapped was given back */
     bool no_file;    /* it could not be made, or not be made larger */
     int file;        /* its descriptor and 1; 0: none */
     atomic_uint looks;
 } Bulk;
 
-void bulk_reset(Bulk *bulk); /* fit for AUTO; dir stays */
+void bulk_reset(Bulk *bulk); /* fit for AUTO; dir and memory stay */
 
 /*
  * Room for bytes, behind what was added before, with nothing between them; zeros. NULL when memory

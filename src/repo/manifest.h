@@ -79,8 +79,8 @@ typedef struct Manifest
 
 /*
  * Memory: three Bulks with 220 bytes for a file with its path (measured), 8 for each run of blocks,
- * 4 for a frame; of them at most 18 MiB are resident, whatever the number of files. A path that
- * comes twice is CORRUPT.
+ * 4 for a frame; of them at most 12 MiB are resident, whatever the number of files, and of the
+ * index by path 8 to 20 MiB. A path that comes twice is CORRUPT.
  */
 MUST_CHECK int
 manifest_load(Repository *repo, const char *label, const Deadline *dl, Manifest *out, Error *err);

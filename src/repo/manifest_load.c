@@ -104,7 +104,7 @@ static int
 load_grow_table(Manifest *m, Error *err)
 {
     struct ManifestStorage *s = m->storage;
-    Bulk memory = {.dir = s->table_memory.dir};
+    Bulk memory = {.dir = s->table_memory.dir, .memory = BULK_TABLE_BYTES};
     size_t want = MAX((size_t) 1024, 2 * s->table_count);
 
     if (4 * (m->file_count + 1) <= 3 * s->table_count)

@@ -217,7 +217,7 @@ static int
 path_set_grow(PathSet *set, Error *err)
 {
     PathSet grown = {
-        .memory = {.dir = set->memory.dir},
+        .memory = {.dir = set->memory.dir, .memory = BULK_TABLE_BYTES},
         .slot_count = MAX((size_t) 1024, 2 * set->slot_count),
         .count = set->count};
 

@@ -86,19 +86,22 @@ test_sizes(const char *dir)
         const char *label, *dir;
         size_t bytes;
         bool mapped;
+        size_t memory;
     } cases[] = {
-        {"a little: no file", dir, 8, false},
-        {"all of the memory", dir, BULK_MEMORY_BYTES, false},
-        {"a word more", dir, BULK_MEMORY_BYTES + 8, true},
-        {"several steps", dir, 100 * MIB, true},
-        {"no folder: memory alone", NULL, 40 * MIB, false},
-        {"a folder that is missing: memory alone", missing, 40 * MIB, false},
+        {"a little: no file", dir, 8, false, 0},
+        {"all of the memory", dir, BULK_MEMORY_BYTES, false, 0},
+        {"a word more", dir, BULK_MEMORY_BYTES + 8, true, 0},
+        {"several steps", dir, 100 * MIB, true, 0},
+        {"a table: all of its memory", dir, BULK_TABLE_BYTES, false, BULK_TABLE_BYTES},
+        {"a larger table", dir, 3 * BULK_TABLE_BYTES, true, BULK_TABLE_BYTES},
+        {"no folder: memory alone", NULL, 40 * MIB, false, 0},
+        {"a folder that is missing: memory alone", missing, 40 * MIB, false, 0},
     };
 
     (void) snprintf(missing, sizeof missing, "%s/missing", dir);
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
     {
-        AUTO(bulk_reset) Bulk bulk = {.dir = cases[i].dir};
+        AUTO(bulk_reset) Bulk bulk = {.dir = cases[i].dir, .memory = cases[i].memory};
         size_t count = cases[i].bytes / sizeof(uint64_t);
         Error err = {0};
         const uint64_t *first = fill(&bulk, 1, &err);
