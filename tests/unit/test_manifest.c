@@ -207,7 +207,8 @@ test_lines(void)
         int rc = manifest_line_parse(
             line_cases[i].text, strlen(line_cases[i].text), CHECKSUM_CRC32C, &line, &err);
 
-        ok(line_cases[i].good ? rc == 0 : rc == -1 && err.kind == ERROR_CORRUPT && line.members.doc == NULL,
+        ok(line_cases[i].good ? rc == 0
+                              : rc == -1 && err.kind == ERROR_CORRUPT && line.members.doc == NULL,
            "%s is %s%s%s", line_cases[i].label, line_cases[i].good ? "read" : "refused",
            rc < 0 ? ": " : "", rc < 0 ? err.msg : "");
     }
