@@ -26,7 +26,7 @@ my $stream = WalTest::walstream($config);
 WalTest::wait_streaming($config);
 
 # one row a page
-$node->safe_psql('postgres', <<'SQL', timeout => 300);
+$node->safe_psql('postgres', <<'SQL', timeout => 900);
 CREATE TABLE big (id int, filler text) WITH (autovacuum_enabled = off);
 ALTER TABLE big ALTER filler SET STORAGE PLAIN;
 INSERT INTO big SELECT i, repeat(md5(i::text), 240) FROM generate_series(1, 265000) i;
@@ -51,6 +51,7 @@ point('incremental');
 # and grows again, by other rows; now without summaries
 $node->safe_psql('postgres', 'ALTER SYSTEM SET summarize_wal = off');
 $node->reload;
+$node->poll_query_until('postgres', q{SELECT current_setting('summarize_wal') = 'off'}) or die 'summarize_wal is not off';
 $node->safe_psql('postgres', "INSERT INTO big SELECT i, repeat('new', 2600) FROM generate_series(300001, 305000) i");
 point('incremental');
 cmp_ok($stored[1], '<', $stored[0] / 20, 'the first incremental has the changed blocks only');

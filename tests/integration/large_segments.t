@@ -38,7 +38,9 @@ for my $case (
         %options,
         archive_prefix => "/usr/bin/time -a -o $dir/push-$id -f %M",
         restore_prefix => "/usr/bin/time -a -o $dir/fetch-$id -f %M",
-        before_kill => $streamed ? \&check_stream : undef);
+        before_kill => $streamed ? \&check_stream : undef,
+        # which ends with its server
+        restored => sub { WalTest::wait_until(sub { -s "$dir/prefetch-$id" }, 60, 'a prefetcher was seen') });
     $prefetchers->kill9;
     check_sizes("$label: walpush", "$dir/push-$id", PUSH_KIB);
     check_sizes("$label: walfetch", "$dir/fetch-$id", FETCH_KIB);

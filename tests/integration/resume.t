@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use File::Find ();
+use File::Path qw(remove_tree);
 use FindBin;
 use JSON::PP;
 use lib "$FindBin::RealBin/../lib";
@@ -17,6 +18,8 @@ use Test::More;
 my $walbackup = WalTest::tool('walbackup');
 my $walctl = WalTest::tool('walctl');
 my $verify = WalTest::install_path(15) . '/bin/pg_verifybackup';
+# WAL waits for as long as this file is there
+my $hold = WalTest::dir('hold') . '/archiving';
 my @versions = grep { $_ == 15 || $_ == 17 } WalTest::versions();
 
 @versions = ((WalTest::versions())[0]) unless @versions;
@@ -97,13 +100,24 @@ sub make_old
 sub killed
 {
     my ($node, $conf, $kind, $label) = @_;
-    my $run = WalTest::daemon("${kind}_$label",
-        [ $walbackup, '--config', $conf, $kind, '--checkpoint=fast', '--label', $label, '--rate-limit=30MB', '--jobs=2' ]);
     my $sessions = "FROM pg_stat_activity WHERE application_name = 'walbackup'";
+    my ($run, $pid);
 
-    $run->wait_log(qr/backup starts at/, 180);
-    my $pid = $node->safe_psql('postgres', "SELECT pid $sessions");
-    kill 'STOP', $pid or die "session $pid: $!";
+    # slower where this machine let it get to its end before
+    for my $rate ('30MB', '10MB', '3MB', '1MB')
+    {
+        $run = WalTest::daemon("${kind}_${label}_$rate",
+            [ $walbackup, '--config', $conf, $kind, '--checkpoint=fast', '--label', $label, "--rate-limit=$rate", '--jobs=2' ]);
+        $run->wait_log(qr/backup starts at/, 180);
+        $run->signal('STOP');
+        $pid = $node->safe_psql('postgres', "SELECT pid $sessions AND query !~ 'backup_stop|stop_backup'");
+        last if $pid ne '' && kill 'STOP', $pid;
+        $run->kill9;
+        WalTest::wait_until(sub { $node->safe_psql('postgres', "SELECT count(*) $sessions") eq '0' },
+            180, "$label: its session has ended");
+        remove_tree(folder($conf, $label));
+    }
+    $run->signal('CONT');
     WalTest::wait_until(sub { my @i = glob folder($conf, $label) . '/bundle/*/index'; @i >= 1 },
         180, "$label: a bundle is finished");
     $run->kill9;
@@ -119,13 +133,12 @@ sub failed
 {
     my ($node, $conf, $kind, $label, @options) = @_;
 
-    $node->safe_psql('postgres', "ALTER SYSTEM SET archive_command = 'false'");
-    $node->reload;
+    open my $fh, '>', $hold or die "$hold: $!";
+    close $fh or die "$hold: $!";
     my $run = WalTest::run_exit("$label: fails", 1, $walbackup, '--config', $conf, $kind, '--checkpoint=fast',
         '--label', $label, '--wal-timeout=1s', @options);
     like($run->{stderr}, qr/lacks WAL from/, "$label: at its end");
-    $node->safe_psql('postgres', 'ALTER SYSTEM RESET archive_command');
-    $node->reload;
+    unlink $hold or die "$hold: $!";
     return;
 }
 
@@ -163,6 +176,8 @@ sub several_runs
         backup => { 'wal-timeout' => '120s', jobs => 2 });
 
     WalTest::archive_with($node, $conf);
+    WalTest::set_conf($node,
+        archive_command => "while test -e $hold; do sleep 0.1; done; " . WalTest::tool('walpush') . " --config $conf %p");
     $node->start;
     WalTest::run_ok("$name: init", $walctl, '--config', $conf, 'init');
     $node->safe_psql('postgres', $_) for split /;\n/, q{

@@ -216,7 +216,7 @@ sub chain
     }
     # what is encrypted is opened by the restoring server only
     my $conf = WalTest::config_for($node, cluster => { data => $node->data_dir },
-        backup => { 'wal-timeout' => '60s' }, %encryption);
+        backup => { 'wal-timeout' => '300s' }, %encryption);
     my $open = WalTest::config_for($node, dir => WalTest::dir("open_$name"),
         repository => { url => 'file://' . WalTest::repo_dir($conf) },
         %encryption ? (encryption => { %{ $encryption{encryption} }, 'identity-file' => $identity }) : ());
@@ -475,7 +475,7 @@ sub what_goes_wrong
     remove_tree(glob WalTest::repo_dir($conf) . '/test/*/backup');
 
     # killed when all bundles are there; what has changed since is not taken up
-    my $killed = start_backup($conf, 'killed', '--label', 'killed', '--wal-timeout=60s');
+    my $killed = start_backup($conf, 'killed', '--label', 'killed', '--wal-timeout=600s');
     WalTest::wait_until(
         sub { my @i = glob WalTest::repo_dir($conf) . '/test/*/backup/killed/bundle/*/index'; @i >= 3 },
         60, 'bundles are finished');
@@ -508,7 +508,7 @@ sub what_goes_wrong
         'it names one of them');
 
     # a slow one: only one at a time; it dies with its session, and when it is told to
-    my $slow = start_backup($conf, 'slow', '--label', 'slow', '--rate-limit=1MB', '--no-resume');
+    my $slow = start_backup($conf, 'slow', '--label', 'slow', '--rate-limit=64kB', '--no-resume');
     my $there = sub { $node->safe_psql('postgres',
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walbackup'") };
     $slow->wait_log(qr/backup starts at/, 60);
@@ -518,7 +518,7 @@ sub what_goes_wrong
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'walbackup'");
     is($slow->wait_exit(20), 1, 'it fails when its session is lost');
     like($slow->log_text, qr/session of the backup was lost/, 'says why');
-    $slow = start_backup($conf, 'told', '--label', 'told', '--rate-limit=1MB', '--no-resume');
+    $slow = start_backup($conf, 'told', '--label', 'told', '--rate-limit=64kB', '--no-resume');
     $slow->wait_log(qr/backup starts at/, 60);
     is($slow->stop(seconds => 20), 1, 'it ends when it is told to');
     WalTest::wait_until(sub { $there->() eq '0' }, 20, 'the session is gone');

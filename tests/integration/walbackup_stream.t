@@ -52,7 +52,7 @@ sub command
 sub backup
 {
     my ($label, $config, $kind, @arguments) = @_;
-    my $result = WalTest::run([ command($config, $kind, @arguments) ], timeout => 300);
+    my $result = WalTest::run([ command($config, $kind, @arguments) ]);
 
     is($result->{exit}, 0, "$label: $kind backup") or die $result->{stderr};
     return (decode_json($result->{stdout}), $result->{stderr});
@@ -96,6 +96,8 @@ sub chain
     {
         WalTest::set_conf($node, summarize_wal => 'off');
         $node->reload;
+        $node->poll_query_until('postgres', q{SELECT current_setting('summarize_wal') = 'off'})
+          or die 'summarize_wal is not off';
     }
     WalTest::Churn::step($node, 3);
     my ($second, $second_log) = backup($name, $config, 'incremental');
@@ -200,7 +202,7 @@ sub manifests
 sub slow_backup
 {
     my ($name, $config, $node) = @_;
-    my $daemon = WalTest::daemon($name, [ command($config, 'full', '--rate-limit=1MB') ]);
+    my $daemon = WalTest::daemon($name, [ command($config, 'full', '--rate-limit=512kB') ]);
 
     WalTest::wait_until(
         sub {

@@ -74,6 +74,7 @@ sub run_version
     fill         MB of WAL written besides
     switch       0: no pg_switch_wal under load
     before_kill  sub({ node, config, stream }), called with all WAL in the repository
+    restored     sub(), called while the restored server runs
     archive_prefix, restore_prefix   put in front of the commands
 
 =cut
@@ -111,9 +112,10 @@ sub run_case
         });
 
     WalTest::run_ok("$label: init", WalTest::tool('walctl'), '--config', $config, 'init');
-    WalTest::archive_with($node, $config) if $archive;
+    # a large segment takes its time on a busy machine
+    WalTest::archive_with($node, $config, '--timeout=600s') if $archive;
     WalTest::set_conf($node,
-        archive_command => "$case{archive_prefix} " . WalTest::tool('walpush') . " --config $config %p")
+        archive_command => "$case{archive_prefix} " . WalTest::tool('walpush') . " --config $config --timeout=600s %p")
       if $case{archive_prefix};
     WalTest::set_conf($node, synchronous_standby_names => 'walstream') if $case{synchronous};
     $node->restart;
@@ -183,7 +185,7 @@ sub run_case
         config => $restore_config,
         restore_command => join(' ',
             $case{restore_prefix} // (),
-            WalTest::tool('walfetch'), '--config', $restore_config, '%f', '%p'),
+            WalTest::tool('walfetch'), '--config', $restore_config, '--timeout=600s', '%f', '%p'),
         conf => { synchronous_standby_names => '' });
 
     is_deeply(state($restored), $want, "$label: same rows");
@@ -191,6 +193,7 @@ sub run_case
         0, "$label: no acknowledged row is missing");
     is(WalTest::Load::damage($restored), '', "$label: rows as they were written");
     verify($label, $restore_config);
+    $case{restored}->() if $case{restored};
     $restored->stop('immediate');
     return;
 }
