@@ -276,7 +276,11 @@ base_backup_begin(
     if (PQsendQuery(source->conn, strbuf_text(&command)) == 0)
         return source_error(source, NULL, BASE_BACKUP_WHAT, err);
     if (source_next_result(source, BASE_BACKUP_WHAT, &dl, &start, err) < 0)
+    {
+        if (err->kind == ERROR_CANCELED)
+            source_cancel(source);
         return -1;
+    }
     if (start != NULL && PQresultStatus(start) == PGRES_FATAL_ERROR)
     {
         *refused = strcmp(result_sqlstate(start), "55000") == 0;

@@ -15,6 +15,7 @@
 #define SOURCE_OPTIONS_MAX 96
 #define SOURCE_CONNECT "could not connect to the server"
 #define SOURCE_HOST_MAX 512
+#define SOURCE_CANCEL_MS 2000
 #define SOURCE_TRY_MS 10000 /* for one of several hosts, when conninfo has no connect_timeout */
 
 static void
@@ -411,6 +412,18 @@ source_discard(Source *source, const Deadline *dl)
             PQresultStatus(res) == PGRES_COPY_OUT)
             return; /* not after an error */
     }
+}
+
+void
+source_cancel(Source *source)
+{
+    Deadline soon = deadline_after_ms(SOURCE_CANCEL_MS, NULL);
+    PGcancel *cancel = PQgetCancel(source->conn);
+    char ignored[256];
+
+    if (cancel != NULL && PQcancel(cancel, ignored, sizeof ignored) == 1)
+        source_discard(source, &soon);
+    PQfreeCancel(cancel);
 }
 
 int

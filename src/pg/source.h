@@ -63,6 +63,12 @@ source_show_bool(Source *source, const char *setting, const Deadline *dl, bool *
  */
 void source_discard(Source *source, const Deadline *dl);
 
+/*
+ * Has the server end the command that it is busy with, and waits a moment for that: a server that
+ * waits for a checkpoint does not notice for minutes that its client has gone.
+ */
+void source_cancel(Source *source);
+
 /* TIMELINE_HISTORY; *text is the caller's. NOT_FOUND when the server has no such file. */
 MUST_CHECK int source_read_history(
     Source *source, TimelineId tli, const Deadline *dl, char **text, size_t *len, Error *err);
