@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,7 +125,9 @@ finish_map(Finish *f, Error *err)
 static void
 finish_check_slot(const Settings *settings, const char *name, const char *text, size_t len)
 {
-    if (settings->standby && settings_find(text, len, SETTINGS_SLOT))
+    char value[8];
+
+    if (settings->standby && settings_find(text, len, SETTINGS_SLOT, value, sizeof value))
         log_write(
             LOG_WARNING,
             "%s sets " SETTINGS_SLOT
@@ -132,12 +135,28 @@ finish_check_slot(const Settings *settings, const char *name, const char *text, 
             name);
 }
 
-/* What of postgresql.conf does not count. */
+/* It beats -D and must not be in postgresql.auto.conf: a server started here would run there. */
+static void
+finish_check_data(const Finish *f, const char *text, size_t len)
+{
+    char value[PLACE_PATH_MAX], real[PATH_MAX];
+
+    if (settings_find(text, len, "data_directory", value, sizeof value) &&
+        (realpath(value, real) == NULL || strcmp(real, f->place->path) != 0))
+        log_write(
+            LOG_WARNING,
+            "postgresql.conf sets data_directory to \"%s\": the server would run there; change it "
+            "before the start",
+            value);
+}
+
+/* What of postgresql.conf does not count, and what counts too much. */
 static int
 finish_check_conf(const Finish *f, const Settings *settings, Error *err)
 {
     AUTO(free_text) char *text = NULL;
     bool found[SETTINGS_TARGETS];
+    char value[PLACE_PATH_MAX];
     size_t len;
 
     if (finish_read(f, "postgresql.conf", SETTINGS_FILE_MAX, &text, &len, err) < 0)
@@ -156,11 +175,12 @@ finish_check_conf(const Finish *f, const Settings *settings, Error *err)
             log_write(
                 LOG_WARNING, "postgresql.conf sets %s: " SETTINGS_FILE " overrides it",
                 settings_target_names[i]);
-    if (!settings->standby && settings_find(text, len, SETTINGS_DELAY))
+    if (!settings->standby && settings_find(text, len, SETTINGS_DELAY, value, sizeof value))
         log_write(
             LOG_WARNING,
             "postgresql.conf sets " SETTINGS_DELAY ": " SETTINGS_FILE " overrides it with 0");
     finish_check_slot(settings, "postgresql.conf", text, len);
+    finish_check_data(f, text, len);
     return 0;
 }
 

@@ -142,36 +142,57 @@ settings_copy_line(const char *line, size_t len, bool standby, StrBuf *out)
     strbuf_putc(out, '\n');
 }
 
-bool
-settings_find(const char *text, size_t len, const char *name)
+/* What stands behind a name, without quotes; cut where it does not fit. */
+static void
+settings_read_value(const char *p, const char *end, char *out, size_t cap)
 {
-    bool found = false;
+    size_t used = 0;
+    bool quoted;
 
+    while (p < end && (*p == ' ' || *p == '\t' || *p == '='))
+        p++;
+    quoted = p < end && *p == '\'';
+    for (p += quoted ? 1 : 0; p < end && used + 1 < cap; p++)
+    {
+        if (quoted ? *p == '\'' : isspace((unsigned char) *p) || *p == '#')
+        {
+            /* two are one */
+            if (!quoted || p + 1 >= end || p[1] != '\'')
+                break;
+            p++;
+        }
+        else if (quoted && *p == '\\' && p + 1 < end)
+            p++;
+        out[used++] = *p;
+    }
+    out[used] = '\0';
+}
+
+bool
+settings_find(const char *text, size_t len, const char *name, char *value, size_t cap)
+{
+    value[0] = '\0';
     for (size_t at = 0; at < len;)
     {
         size_t line = settings_line_length(text + at, len - at);
         char here[SETTINGS_NAME_MAX];
-        const char *value;
         size_t end;
 
+        /* the last one counts */
         if (settings_line_name(text + at, line, here, &end) && strcasecmp(here, name) == 0)
-        {
-            for (value = text + at + end;
-                 value < text + at + line && (*value == ' ' || *value == '\t' || *value == '=');)
-                value++;
-            /* the last one counts */
-            found = text + at + line - value < 2 || memcmp(value, "''", 2) != 0;
-        }
+            settings_read_value(text + at + end, text + at + line, value, cap);
         at += line + 1;
     }
-    return found;
+    return value[0] != '\0';
 }
 
 void
 settings_find_targets(const char *text, size_t len, bool found[SETTINGS_TARGETS])
 {
+    char value[8];
+
     for (size_t i = 0; i < SETTINGS_TARGETS; i++)
-        found[i] = settings_find(text, len, settings_target_names[i]);
+        found[i] = settings_find(text, len, settings_target_names[i], value, sizeof value);
 }
 
 /* ---- the block ---- */

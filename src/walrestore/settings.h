@@ -41,8 +41,9 @@ typedef struct Settings
  */
 void settings_rewrite(const char *old, size_t len, const Settings *settings, StrBuf *out);
 
-/* Whether a configuration file sets this to anything but nothing. */
-bool settings_find(const char *text, size_t len, const char *name);
+/* Whether a configuration file sets this to anything but nothing; value is cut where it is longer.
+ */
+bool settings_find(const char *text, size_t len, const char *name, char *value, size_t cap);
 
 /* Which targets it sets. */
 void settings_find_targets(const char *text, size_t len, bool found[SETTINGS_TARGETS]);

@@ -191,10 +191,40 @@ test_finding(void)
     }
 }
 
+static void
+test_values(void)
+{
+    static const struct
+    {
+        const char *label, *text, *want;
+    } cases[] = {
+        {"not there", "data = 'x'\n", ""},
+        {"quoted", "data_directory = '/a b'  # where", "/a b"},
+        {"a quote in it", "data_directory='/it''s'\n", "/it's"},
+        {"a backslash in it", "data_directory='/it\\'s'\n", "/it's"},
+        {"plain", "Data_Directory\t/a#b\n", "/a"},
+        {"without end", "data_directory = '/a", "/a"},
+        {"nothing", "data_directory =", ""},
+        {"the last one", "data_directory = 'x'\ndata_directory = ''\n", ""},
+        {"too long", "data_directory = '/123456789012345'\n", "/12345678"},
+    };
+
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
+    {
+        char value[10];
+        bool found = settings_find(
+            cases[i].text, strlen(cases[i].text), "data_directory", value, sizeof value);
+
+        ok(found == (cases[i].want[0] != '\0') && strcmp(value, cases[i].want) == 0,
+           "value: %s: \"%s\"", cases[i].label, value);
+    }
+}
+
 int
 main(void)
 {
     test_quoting();
+    test_values();
     test_rewriting();
     test_finding();
     return done_testing();
