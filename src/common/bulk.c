@@ -13,12 +13,14 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "common/fs.h"
 
 #define BULK_RESERVE_BYTES ((size_t) 16 << 30)
-#define BULK_RESERVE_LEAST ((size_t) 256 << 20) /* where the address space is limited */
-#define BULK_STEP_BYTES ((size_t) 16 << 20)     /* a multiple of pages of any size */
+#define BULK_RESERVE_LEAST ((size_t) 32 << 20) /* where the address space is limited ... */
+#define BULK_RESERVE_SHARE 64                  /* ... to so many times this */
+#define BULK_STEP_BYTES ((size_t) 16 << 20)    /* a multiple of pages of any size */
 #define BULK_FRESH_BYTES BULK_MEMORY_BYTES
 
 static_assert(
@@ -39,7 +41,13 @@ bulk_reset(Bulk *bulk)
 static int
 bulk_reserve(Bulk *bulk, Error *err)
 {
-    for (size_t bytes = BULK_RESERVE_BYTES; bytes >= BULK_RESERVE_LEAST; bytes /= 2)
+    struct rlimit limit;
+    size_t first = BULK_RESERVE_BYTES;
+
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        while (first > BULK_RESERVE_LEAST && first > limit.rlim_cur / BULK_RESERVE_SHARE)
+            first /= 2;
+    for (size_t bytes = first; bytes >= BULK_RESERVE_LEAST; bytes /= 2)
     {
         void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
