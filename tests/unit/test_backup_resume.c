@@ -116,7 +116,7 @@ put_unfinished(Repository *repo, const Made *made, Error *err)
         .uploaders = 1,
         .put_timeout_ms = TIMEOUT_MS};
 
-    if (manifest_writer_new(repo->format.codec, &manifest, err) < 0)
+    if (manifest_writer_new(repo->format.codec, NULL, &manifest, err) < 0)
         return -1;
     options.manifest = manifest;
     if (bundle_set_new(&options, &set, err) < 0 || bundle_writer_new(set, &w, err) < 0)
@@ -165,7 +165,7 @@ setup_begin(Setup *s, const Made *made)
     s->run.cancel = &s->cancel;
     s->run.repo = &s->repo;
     if (store_memory_new(&s->repo.store, &err) < 0 ||
-        manifest_writer_new(s->repo.format.codec, &s->run.manifest, &err) < 0)
+        manifest_writer_new(s->repo.format.codec, NULL, &s->run.manifest, &err) < 0)
         abort();
     for (size_t i = 0; i < BACKUPS && made[i].label != NULL; i++)
     {
