@@ -200,9 +200,10 @@ fuzz_members(const char *text, size_t len)
                 manifest_members_read_any(&any, line, line_len, &err) == 0 ||
                     err.kind == ERROR_NOMEM,
                 "what is plain is JSON");
-            for (char c = 'A'; c <= 'z' && any.doc != NULL; c++)
+            for (int c = 'A'; c <= 'z' && any.doc != NULL; c++)
             {
-                const ManifestMember *a = manifest_member(&m, c), *b = manifest_member(&any, c);
+                const ManifestMember *a = manifest_member(&m, (char) c);
+                const ManifestMember *b = manifest_member(&any, (char) c);
 
                 fuzz_check(
                     a->type == b->type && a->number == b->number && a->len == b->len &&

@@ -24,8 +24,8 @@ same_member(const ManifestMember *a, const ManifestMember *b)
 static bool
 same_members(const ManifestMembers *a, const ManifestMembers *b)
 {
-    for (char c = 'A'; c <= 'z'; c++)
-        if (!same_member(manifest_member(a, c), manifest_member(b, c)))
+    for (int c = 'A'; c <= 'z'; c++)
+        if (!same_member(manifest_member(a, (char) c), manifest_member(b, (char) c)))
             return false;
     return a->list_count == b->list_count &&
            memcmp(a->list, b->list, a->list_count * sizeof *a->list) == 0;
