@@ -6,6 +6,7 @@
 #ifndef WALSTREAM_TEMPDIR_H
 #define WALSTREAM_TEMPDIR_H
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,20 @@ tempdir_name(const char *name)
     }
     fprintf(stderr, "too many names\n");
     exit(1);
+}
+
+/* The files in a directory that are not hidden; 0 where it cannot be read. */
+__attribute__((unused)) static size_t
+tempdir_count(const char *dir)
+{
+    DIR *d = opendir(dir);
+    size_t count = 0;
+
+    for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
+        count += e->d_name[0] != '.' ? 1u : 0u;
+    if (d != NULL)
+        (void) closedir(d);
+    return count;
 }
 
 /* Writes a file there; returns its path. Ends the program if that cannot be done. */

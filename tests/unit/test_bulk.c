@@ -3,7 +3,6 @@
  */
 #include "common/bulk.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,19 +63,6 @@ resident_kib(void)
     return sum;
 }
 
-static size_t
-count_files(const char *dir)
-{
-    DIR *d = opendir(dir);
-    size_t count = 0;
-
-    for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
-        count += e->d_name[0] != '.' ? 1u : 0u;
-    if (d != NULL)
-        (void) closedir(d);
-    return count;
-}
-
 static void
 test_sizes(const char *dir)
 {
@@ -116,7 +102,7 @@ test_sizes(const char *dir)
                fill(&bulk, 10, &err) != NULL && is_filled(&bulk, 10),
            "%s: empty again", cases[i].label);
     }
-    ok(count_files(dir) == 0, "its file has no name");
+    ok(tempdir_count(dir) == 0, "its file has no name");
 }
 
 static void

@@ -3,7 +3,6 @@
  */
 #include "walbackup/spill.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,19 +37,6 @@ replay_take(void *ctx, const void *data, size_t len, Error *err)
         r->same = r->same && p[i] == expected(r->bytes + i);
     r->bytes += len;
     return 0;
-}
-
-static size_t
-count_files(const char *dir)
-{
-    DIR *d = opendir(dir);
-    size_t count = 0;
-
-    for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;)
-        count += e->d_name[0] != '.' ? 1u : 0u;
-    if (d != NULL)
-        (void) closedir(d);
-    return count;
 }
 
 static void
@@ -94,7 +80,7 @@ test_rounds(const char *dir)
                spill.cap <= MEMORY,
            "%s", cases[i].label);
     }
-    ok(count_files(dir) == 0, "its file has no name");
+    ok(tempdir_count(dir) == 0, "its file has no name");
 
     Replay failing = {.fail = true};
 
