@@ -153,22 +153,9 @@ read_sink_write(Stage *st, const void *buf, size_t len, Error *err)
     return 0;
 }
 
-static int
-read_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
-static void
-read_sink_destroy(Stage *st UNUSED)
-{
-}
-
 static const StageOps read_sink_ops = {
     .name = "manifest",
     .write = read_sink_write,
-    .finish = read_sink_finish,
-    .destroy = read_sink_destroy,
 };
 
 int

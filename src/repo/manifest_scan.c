@@ -328,22 +328,9 @@ scan_stage_write(Stage *st, const void *buf, size_t len, Error *err)
     return manifest_scan_text(((ScanStage *) st)->scan, buf, len, err);
 }
 
-static int
-scan_stage_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
-static void
-scan_stage_destroy(Stage *st UNUSED)
-{
-}
-
 static const StageOps scan_stage_ops = {
     .name = "manifest",
     .write = scan_stage_write,
-    .finish = scan_stage_finish,
-    .destroy = scan_stage_destroy,
 };
 
 int

@@ -468,12 +468,6 @@ object_tail_write(Stage *st, const void *buf, size_t len, Error *err)
     return stage_write(((ObjectTail *) st)->sink, buf, len, err);
 }
 
-static int
-object_tail_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
 static void
 object_tail_destroy(Stage *st)
 {
@@ -483,7 +477,6 @@ object_tail_destroy(Stage *st)
 static const StageOps object_tail_ops = {
     .name = "tail",
     .write = object_tail_write,
-    .finish = object_tail_finish,
     .destroy = object_tail_destroy,
 };
 
@@ -724,10 +717,14 @@ object_get_chain(Store *store, const char *key, Stage *chain, const Deadline *dl
     return 0;
 }
 
-int
-object_get(
-    Store *store, const char *key, const AgeIdentities *ids, uint64_t max_plain_bytes, Stage *sink,
-    const Deadline *dl, ObjectLabel *label, Error *err)
+/*
+ * All of the object through to sink, which is finished when size and digest were found to be those
+ * of the label. max_bytes: of what they are of, plain bytes or payload.
+ */
+static int
+object_get_checked(
+    Store *store, const char *key, const AgeIdentities *ids, int version, uint64_t max_bytes,
+    Stage *sink, const Deadline *dl, ObjectLabel *label, Error *err)
 {
     AUTO(stage_freep) Stage *chain = NULL;
     Stage *st = NULL;
@@ -738,10 +735,11 @@ object_get(
 
     const Stage *digest = chain;
 
-    if (object_chain_add(codec_decoder_new(max_plain_bytes, chain, &st, err), &st, &chain) < 0 ||
-        object_chain_add(
-            object_container_new(key, ids, OBJECT_VERSION_PLAIN, max_plain_bytes, chain, &st, err),
-            &st, &chain) < 0)
+    if (version == OBJECT_VERSION_PLAIN &&
+        object_chain_add(codec_decoder_new(max_bytes, chain, &st, err), &st, &chain) < 0)
+        return -1;
+    if (object_chain_add(
+            object_container_new(key, ids, version, max_bytes, chain, &st, err), &st, &chain) < 0)
         return -1;
 
     const ObjectContainer *container = (const ObjectContainer *) chain;
@@ -755,6 +753,15 @@ object_get(
     if (label != NULL)
         *label = container->label;
     return 0;
+}
+
+int
+object_get(
+    Store *store, const char *key, const AgeIdentities *ids, uint64_t max_plain_bytes, Stage *sink,
+    const Deadline *dl, ObjectLabel *label, Error *err)
+{
+    return object_get_checked(
+        store, key, ids, OBJECT_VERSION_PLAIN, max_plain_bytes, sink, dl, label, err);
 }
 
 /* ---- a small one into memory ---- */
@@ -837,22 +844,9 @@ object_payload_sink_write(Stage *st, const void *buf, size_t len, Error *err)
     return 0;
 }
 
-static int
-object_payload_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
-static void
-object_payload_sink_destroy(Stage *st UNUSED)
-{
-}
-
 static const StageOps object_payload_sink_ops = {
     .name = "payload",
     .write = object_payload_sink_write,
-    .finish = object_payload_sink_finish,
-    .destroy = object_payload_sink_destroy,
 };
 
 int
@@ -886,27 +880,6 @@ object_get_payload_to(
     Store *store, const char *key, const AgeIdentities *ids, uint64_t max_bytes, Stage *sink,
     const Deadline *dl, Error *err)
 {
-    AUTO(stage_freep) Stage *chain = NULL;
-    Stage *st = NULL;
-
-    if (object_chain_add(object_tail_new(sink, &st, err), &st, &chain) < 0 ||
-        object_chain_add(stage_digest_new(chain, &st, err), &st, &chain) < 0)
-        return -1;
-
-    const Stage *digest = chain;
-
-    if (object_chain_add(
-            object_container_new(key, ids, OBJECT_VERSION_PAYLOAD, max_bytes, chain, &st, err), &st,
-            &chain) < 0)
-        return -1;
-
-    const ObjectContainer *container = (const ObjectContainer *) chain;
-
-    if (object_get_chain(store, key, chain, dl, err) < 0)
-        return -1;
-    if (object_check_bytes(container, digest->bytes_in, stage_digest_sha256(digest), err) < 0)
-        return error_wrap(err, "could not read object \"%s\"", key);
-    if (stage_finish(sink, err) < 0)
-        return object_sink_failed(err);
-    return 0;
+    return object_get_checked(
+        store, key, ids, OBJECT_VERSION_PAYLOAD, max_bytes, sink, dl, NULL, err);
 }

@@ -353,12 +353,6 @@ chunkbuf_sink_write(Stage *st, const void *data, size_t len, Error *err)
     return chunkbuf_append(((ChunkbufSink *) st)->buf, data, len, err);
 }
 
-static int
-chunkbuf_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
 static void
 chunkbuf_sink_destroy(Stage *st)
 {
@@ -368,7 +362,6 @@ chunkbuf_sink_destroy(Stage *st)
 static const StageOps chunkbuf_sink_ops = {
     .name = "buffer",
     .write = chunkbuf_sink_write,
-    .finish = chunkbuf_sink_finish,
     .destroy = chunkbuf_sink_destroy,
 };
 

@@ -33,7 +33,7 @@ stage_finish(Stage *st, Error *err)
     for (; st != NULL; st = st->next)
     {
         assert(st->state == STAGE_OPEN);
-        if (st->ops->finish(st, err) < 0)
+        if (st->ops->finish != NULL && st->ops->finish(st, err) < 0)
         {
             st->state = STAGE_FAILED;
             return -1;
@@ -50,7 +50,8 @@ stage_free(Stage *st)
     {
         Stage *next = st->next;
 
-        st->ops->destroy(st);
+        if (st->ops->destroy != NULL)
+            st->ops->destroy(st);
         st = next;
     }
 }

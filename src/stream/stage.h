@@ -27,8 +27,10 @@ typedef struct StageOps
 {
     const char *name;
     int (*write)(Stage *st, const void *buf, size_t len, Error *err); /* takes all of it or fails */
-    int (*finish)(Stage *st, Error *err); /* drain own state into next; a sink commits */
-    void (*destroy)(Stage *st);           /* frees itself, not next; unfinished means discarded */
+    /* drain own state into next; a sink commits. NULL: there is nothing to do */
+    int (*finish)(Stage *st, Error *err);
+    /* frees itself, not next; unfinished means discarded. NULL: it is the caller's memory */
+    void (*destroy)(Stage *st);
 } StageOps;
 
 struct Stage

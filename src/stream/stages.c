@@ -98,12 +98,6 @@ stage_fd_sink_write(Stage *st, const void *buf, size_t len, Error *err)
     return fs_write_all(s->fd, buf, len, s->what, err);
 }
 
-static int
-stage_fd_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
 static void
 stage_fd_sink_destroy(Stage *st)
 {
@@ -113,7 +107,6 @@ stage_fd_sink_destroy(Stage *st)
 static const StageOps stage_fd_sink_ops = {
     .name = "file",
     .write = stage_fd_sink_write,
-    .finish = stage_fd_sink_finish,
     .destroy = stage_fd_sink_destroy,
 };
 
@@ -154,12 +147,6 @@ stage_memory_sink_write(Stage *st, const void *buf, size_t len, Error *err)
     return 0;
 }
 
-static int
-stage_memory_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
 static void
 stage_memory_sink_destroy(Stage *st)
 {
@@ -169,7 +156,6 @@ stage_memory_sink_destroy(Stage *st)
 static const StageOps stage_memory_sink_ops = {
     .name = "memory",
     .write = stage_memory_sink_write,
-    .finish = stage_memory_sink_finish,
     .destroy = stage_memory_sink_destroy,
 };
 
@@ -206,12 +192,6 @@ stage_strbuf_sink_write(Stage *st, const void *buf, size_t len, Error *err)
     return strbuf_finish(s->text, err);
 }
 
-static int
-stage_strbuf_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
 static void
 stage_strbuf_sink_destroy(Stage *st)
 {
@@ -221,7 +201,6 @@ stage_strbuf_sink_destroy(Stage *st)
 static const StageOps stage_strbuf_sink_ops = {
     .name = "text",
     .write = stage_strbuf_sink_write,
-    .finish = stage_strbuf_sink_finish,
     .destroy = stage_strbuf_sink_destroy,
 };
 

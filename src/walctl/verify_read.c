@@ -85,22 +85,9 @@ verify_sink_write(Stage *st, const void *buf, size_t len, Error *err UNUSED)
     return 0;
 }
 
-static int
-verify_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
-static void
-verify_sink_destroy(Stage *st UNUSED)
-{
-}
-
 static const StageOps verify_sink_ops = {
     .name = "verification",
     .write = verify_sink_write,
-    .finish = verify_sink_finish,
-    .destroy = verify_sink_destroy,
 };
 
 /* ---- one object ---- */

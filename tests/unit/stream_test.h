@@ -56,16 +56,10 @@ test_sink_finish(Stage *st, Error *err)
 }
 
 /* The sink itself stays for the test to look at: test_sink_reset releases it. */
-__attribute__((unused)) static void
-test_sink_destroy(Stage *st UNUSED)
-{
-}
-
-static const StageOps test_sink_ops = {
+__attribute__((unused)) static const StageOps test_sink_ops = {
     .name = "test",
     .write = test_sink_write,
     .finish = test_sink_finish,
-    .destroy = test_sink_destroy,
 };
 
 __attribute__((unused)) static void

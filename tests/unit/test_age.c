@@ -68,20 +68,13 @@ bytes_sink_write(Stage *st, const void *buf, size_t len, Error *err)
     return 0;
 }
 
-static int
-bytes_sink_finish(Stage *st UNUSED, Error *err UNUSED)
-{
-    return 0;
-}
-
 static void
 bytes_sink_destroy(Stage *st)
 {
     free(st);
 }
 
-static const StageOps bytes_sink_ops = {
-    "bytes", bytes_sink_write, bytes_sink_finish, bytes_sink_destroy};
+static const StageOps bytes_sink_ops = {"bytes", bytes_sink_write, NULL, bytes_sink_destroy};
 
 static Stage *
 bytes_sink(Bytes *into, size_t fail_at)

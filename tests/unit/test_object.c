@@ -571,12 +571,7 @@ rude_finish(Stage *st UNUSED, Error *err)
     return error_set(err, ERROR_NOT_FOUND, "no such directory");
 }
 
-static void
-rude_destroy(Stage *st UNUSED)
-{
-}
-
-static const StageOps rude_ops = {"rude", rude_write, rude_finish, rude_destroy};
+static const StageOps rude_ops = {"rude", rude_write, rude_finish, NULL};
 
 static void
 test_failing_sink(void)
