@@ -258,12 +258,12 @@ list_read_start(const ListRun *run, Backup *backup, Error *err)
 static int
 list_read_unfinished(const ListRun *run, Backup *backup, Error *err)
 {
-    Deadline dl = deadline_after_ms(run->timeout_ms, NULL);
     char prefix[LAYOUT_KEY_MAX];
     StoreListOptions options = {.prefix = backup_prefix(backup->label, prefix)};
     ListObjects found = {0};
 
-    if (store_list(run->repo->store, &options, list_note_object, &found, &dl, err) < 0)
+    if (store_walk(
+            run->repo->store, &options, run->timeout_ms, NULL, list_note_object, &found, err) < 0)
         return -1;
     /* it was put since we looked for it */
     if (found.has_manifest && list_read_manifest(run, backup, err) < 0)

@@ -269,11 +269,12 @@ resume_compare_objects(const void *a, const void *b)
 static int
 resume_list_source(BackupRun *run, ResumeSource *s, Error *err)
 {
-    Deadline dl = deadline_after_ms(run->options.timeout_ms, run->cancel);
     char prefix[LAYOUT_KEY_MAX];
     StoreListOptions options = {.prefix = backup_prefix(s->label, prefix)};
 
-    if (store_list(run->repo->store, &options, resume_note_object, s, &dl, err) < 0)
+    if (store_walk(
+            run->repo->store, &options, run->options.timeout_ms, run->cancel, resume_note_object, s,
+            err) < 0)
         return error_wrap(err, "could not see what backup \"%s\" has stored", s->label);
     if (s->object_count > 1)
         qsort(s->objects, s->object_count, sizeof *s->objects, resume_compare_objects);
