@@ -4,7 +4,6 @@
  * Chains of backups of files that change at random, written by the bundle writer into a repository
  * in memory and restored: every byte must be that of the model.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -389,21 +388,13 @@ same_content(const char *top, const char *path, const uint8_t *data, uint64_t le
     return true;
 }
 
-static uint64_t
+static size_t
 count_entries(const char *top, const char *path)
 {
     char name[1024];
-    uint64_t count = 0;
-    const struct dirent *entry;
-    DIR *dir;
 
     (void) snprintf(name, sizeof name, "%s/%s", top, path);
-    dir = opendir(name);
-    while (dir != NULL && (entry = readdir(dir)) != NULL)
-        count += entry->d_name[0] != '.';
-    if (dir != NULL)
-        (void) closedir(dir);
-    return count;
+    return tempdir_count(name);
 }
 
 /* 0, or what plan, place or parts said. */
