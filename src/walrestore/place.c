@@ -781,6 +781,18 @@ place_give(const Place *place, int fd, const char *what, Error *err)
     return 0;
 }
 
+/* Mode and owner of a directory that is restored into. */
+static int
+place_dress(const Place *place, int fd, const char *path, Error *err)
+{
+    if (fchmod(fd, place->mode) < 0)
+    {
+        (void) error_sys(err, "could not set the mode of directory \"%s\"", path);
+        return err->kind == ERROR_DENIED ? error_hint(err, PLACE_OWNER_HINT) : -1;
+    }
+    return place_give(place, fd, path, err);
+}
+
 /* ---- doing it ---- */
 
 static int
@@ -918,12 +930,7 @@ place_begin(Place *place, const Plan *plan, Error *err)
         return -1;
     if (content == PLACE_CONTENT_FULL)
         return error_set(err, ERROR_EXISTS, "directory \"%s\" is not empty any more", place->path);
-    if (fchmod(place->fd, place->mode) < 0)
-    {
-        (void) error_sys(err, "could not set the mode of directory \"%s\"", place->path);
-        return err->kind == ERROR_DENIED ? error_hint(err, PLACE_OWNER_HINT) : -1;
-    }
-    if (place_give(place, place->fd, place->path, err) < 0 ||
+    if (place_dress(place, place->fd, place->path, err) < 0 ||
         place_write_marker(place, &plan->newest.header, err) < 0)
         return -1;
     /* from here on no server starts in it */
@@ -977,12 +984,7 @@ place_make_tablespace(const Place *place, const PlaceTablespace *ts, Error *err)
     fd = open(ts->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return error_sys(err, "could not open directory \"%s\"", ts->path);
-    if (fchmod(fd, place->mode) < 0)
-    {
-        (void) error_sys(err, "could not set the mode of directory \"%s\"", ts->path);
-        return err->kind == ERROR_DENIED ? error_hint(err, PLACE_OWNER_HINT) : -1;
-    }
-    if (place_give(place, fd, ts->path, err) < 0)
+    if (place_dress(place, fd, ts->path, err) < 0)
         return -1;
     (void) snprintf(name, sizeof name, "pg_tblspc/%" PRIu32, ts->oid);
     if (symlinkat(ts->link, place->fd, name) < 0)
